@@ -1,0 +1,1 @@
+"""The pure part: imaging, geometry, contracts and metrics in plain numpy; it never imports grpc, pydicom or torch."""

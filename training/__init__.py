@@ -1,0 +1,1 @@
+"""The training side: learns the models from radiographs and publishes versions; it never talks to serving."""

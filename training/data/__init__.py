@@ -1,0 +1,1 @@
+"""Readers of labelled radiographs, masks and phantoms, and the one stored split."""

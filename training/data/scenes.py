@@ -1,0 +1,83 @@
+"""Changes of a whole radiograph around its hand: pose, exposure, collimation, lead letters, inversion left in."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from services.core.domain.preprocess import standardise
+from training.data.augment import Change
+
+Image = NDArray[np.float32]
+
+
+def draw_scene_change(rng: np.random.Generator) -> Change:
+    """A wider change than the regressor's: any turn up to 45 degrees, a tenth of the time any turn at all."""
+    turn = 180.0 if rng.random() < 0.15 else 45.0
+    return Change(
+        mirror=bool(rng.random() < 0.5),
+        rotation_deg=float(rng.uniform(-turn, turn)),
+        scale=float(np.exp(rng.uniform(-0.35, 0.25))),
+        shear=float(rng.uniform(-0.12, 0.12)),
+        shift=(float(rng.uniform(-0.12, 0.12)), float(rng.uniform(-0.12, 0.12))),
+        gamma=float(np.exp(rng.uniform(-0.8, 0.8))),
+        gain=float(rng.uniform(0.6, 1.15)),
+        offset=float(rng.uniform(-0.05, 0.15)),
+        sharpen=float(rng.uniform(-0.9, 1.2)),
+        noise=float(rng.uniform(0, 0.05)) if rng.random() < 0.5 else 0.0,
+        noise_seed=int(rng.integers(2**31)),
+    )
+
+
+def draw_surroundings(image: Image, hand: NDArray[np.bool_], rng: np.random.Generator) -> Image:
+    """Change what surrounds the `hand` in (S, S): air's grey, a tilt of exposure, borders, letters; then standardise."""
+    side = image.shape[0]
+    result = image.copy()
+    soft = cv2.GaussianBlur(hand.astype(np.float32), (0, 0), 1.0)
+    if rng.random() < 0.4:
+        result += (1 - soft) * float(rng.uniform(0, 0.5))
+    if rng.random() < 0.4:
+        ramp = np.linspace(-1, 1, side, dtype=np.float32)
+        result += float(rng.uniform(-0.2, 0.2)) * ramp[None] + float(rng.uniform(-0.2, 0.2)) * ramp[:, None]
+    for _ in range(int(rng.integers(0, 3))):
+        _bar(result, soft, rng)
+    for _ in range(int(rng.integers(0, 3))):
+        _letters(result, soft, rng)
+    if rng.random() < 0.3:
+        _collimate(result, hand, rng)
+    if rng.random() < 0.05:
+        result = result.max() - result
+    return standardise(result)
+
+
+def _bar(image: Image, soft: Image, rng: np.random.Generator) -> None:
+    """A bright straight edge beside the hand, as an unexposed border of the film is."""
+    side = image.shape[0]
+    canvas = np.zeros_like(image)
+    start = rng.integers(0, side, 2)
+    angle = rng.choice([0, np.pi / 2]) + rng.normal(0, 0.05)
+    reach = np.array([np.cos(angle), np.sin(angle)]) * side * 2
+    ends = [tuple(int(v) for v in start + s * reach) for s in (-1, 1)]
+    cv2.line(canvas, ends[0], ends[1], 1.0, int(rng.integers(1, 14)))
+    image += canvas * (1 - soft) * float(rng.uniform(0.2, 1.0))
+
+
+def _letters(image: Image, soft: Image, rng: np.random.Generator) -> None:
+    side = image.shape[0]
+    canvas = np.zeros(image.shape, np.uint8)
+    text = "".join(rng.choice(list("LRJCO0178"), int(rng.integers(1, 4))))
+    at = (int(rng.integers(0, side)), int(rng.integers(10, side)))
+    if rng.random() < 0.5:
+        cv2.rectangle(canvas, (at[0] - 3, at[1] - 20), (at[0] + 25, at[1] + 4), int(rng.integers(128)), -1)
+    cv2.putText(canvas, text, at, cv2.FONT_HERSHEY_SIMPLEX, float(rng.uniform(0.3, 0.9)), 255, int(rng.integers(1, 3)))
+    image += canvas.astype(np.float32) / 255 * (1 - soft) * float(rng.uniform(0.4, 1.2))
+
+
+def _collimate(image: Image, hand: NDArray[np.bool_], rng: np.random.Generator) -> None:
+    """Black or white beyond a rectangle around the hand."""
+    rows, columns = np.flatnonzero(hand.any(axis=1)), np.flatnonzero(hand.any(axis=0))
+    if rows.size == 0:
+        return
+    outside = np.ones(image.shape, bool)
+    pad = rng.integers(2, 30, 4)
+    outside[max(rows[0] - pad[0], 0) : rows[-1] + pad[1], max(columns[0] - pad[2], 0) : columns[-1] + pad[3]] = False
+    image[outside] = float(rng.choice([0.0, 0.05, 1.0])) if rng.random() < 0.7 else image[outside] * 0.3

@@ -1,0 +1,59 @@
+"""The one stored split of the RSNA radiographs: drawn once, by sex and age band, and never redrawn.
+
+RSNA gives no patient id, so an image stands for a patient. Every radiograph that has a hand mask is in `train`, and 20
+of those masks are listed in `mask_test.csv`: they score the segmenter and are never trained on nor selected with.
+"""
+
+import csv
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+
+from training.data.rsna import Sample
+
+Part = Literal["train", "validation", "calibration", "test"]
+SHARES: Final[dict[Part, float]] = {"train": 0.80, "validation": 0.07, "calibration": 0.06, "test": 0.07}
+BAND_MONTHS: Final = 24
+SPLIT_CSV: Final = Path(__file__).with_name("split.csv")
+MASK_TEST_CSV: Final = Path(__file__).with_name("mask_test.csv")
+
+
+def draw_split(samples: Sequence[Sample], *, always_train: Iterable[str], seed: int) -> dict[str, Part]:
+    """Part of each radiograph, with `SHARES` held within each stratum of sex and age band."""
+    fixed = set(always_train)
+    rng = np.random.default_rng(seed)
+    strata: dict[tuple[bool, int], list[str]] = defaultdict(list)
+    for sample in samples:
+        strata[sample.male, int(sample.age_months // BAND_MONTHS)].append(sample.id)
+    parts: dict[str, Part] = {}
+    for _, ids in sorted(strata.items()):
+        ordered = [ids[i] for i in rng.permutation(len(ids))]
+        ordered.sort(key=lambda id_: id_ not in fixed)
+        bounds = np.rint(np.cumsum(list(SHARES.values())) * len(ordered)).astype(int)
+        for position, id_ in enumerate(ordered):
+            parts[id_] = list(SHARES)[int(np.searchsorted(bounds, position, side="right"))]
+    return parts
+
+
+def read_split(path: Path = SPLIT_CSV) -> dict[str, Part]:
+    """Part of each radiograph by its id."""
+    with path.open(newline="") as file:
+        rows = {row["id"]: row["part"] for row in csv.DictReader(file)}
+    if unknown := sorted(set(rows.values()) - set(SHARES)):
+        raise ValueError(f"{path}: unknown parts {unknown}; known are {list(SHARES)}")
+    return rows  # type: ignore[return-value]  # checked just above
+
+
+def read_ids(path: Path) -> list[str]:
+    """The column `id` of a CSV file."""
+    with path.open(newline="") as file:
+        return [row["id"] for row in csv.DictReader(file)]
+
+
+def split_hash(path: Path = SPLIT_CSV) -> str:
+    """SHA-256 of the stored split, for model cards."""
+    return sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,1 @@
+"""Learns the radiograph enhancer from degraded and original pairs."""

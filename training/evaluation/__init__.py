@@ -1,0 +1,1 @@
+"""Calibration of intervals and gates, and the figures that go on a model's card."""

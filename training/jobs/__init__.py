@@ -1,0 +1,1 @@
+"""One runnable module per training job; exit code is the outcome."""

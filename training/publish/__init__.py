@@ -1,0 +1,1 @@
+"""Exports to ONNX, checks parity with torch and writes immutable versions and releases."""

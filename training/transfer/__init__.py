@@ -1,0 +1,1 @@
+"""Staged unfreezing of a pre-trained backbone, the first form of paced transfer learning."""
