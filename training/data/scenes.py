@@ -38,6 +38,8 @@ def draw_surroundings(image: Image, hand: NDArray[np.bool_], rng: np.random.Gene
     if rng.random() < 0.4:
         ramp = np.linspace(-1, 1, side, dtype=np.float32)
         result += float(rng.uniform(-0.2, 0.2)) * ramp[None] + float(rng.uniform(-0.2, 0.2)) * ramp[:, None]
+    if rng.random() < 0.5:
+        _border(result, hand, soft, rng)
     for _ in range(int(rng.integers(0, 3))):
         _bar(result, soft, rng)
     for _ in range(int(rng.integers(0, 3))):
@@ -59,6 +61,26 @@ def _bar(image: Image, soft: Image, rng: np.random.Generator) -> None:
     ends = [tuple(int(v) for v in start + s * reach) for s in (-1, 1)]
     cv2.line(canvas, ends[0], ends[1], 1.0, int(rng.integers(1, 14)))
     image += canvas * (1 - soft) * float(rng.uniform(0.2, 1.0))
+
+
+def _border(image: Image, hand: NDArray[np.bool_], soft: Image, rng: np.random.Generator) -> None:
+    """The bright, turned rectangle that collimation leaves around a hand, with grey air inside it and black beyond."""
+    points = cv2.findNonZero(hand.astype(np.uint8))
+    if points is None:
+        return
+    (x, y), (width, height), angle = cv2.minAreaRect(points)
+    grown = (width + float(rng.uniform(-2, 40)), height + float(rng.uniform(-2, 30)))
+    at = (x + float(rng.normal(0, 5)), y + float(rng.normal(0, 5)))
+    turned = angle + float(rng.normal(0, 3))
+    corners = cv2.boxPoints((at, grown, turned)).astype(np.int32)
+    inside = np.zeros(image.shape, np.uint8)
+    cv2.fillPoly(inside, [corners], 1)
+    outline = np.zeros(image.shape, np.uint8)
+    cv2.polylines(outline, [corners], True, 255, int(rng.integers(1, 14)))
+    edge = cv2.GaussianBlur(outline.astype(np.float32) / 255, (0, 0), float(rng.uniform(0.4, 3)))
+    image += (1 - soft) * inside * float(rng.uniform(0, 0.5)) + (1 - soft) * edge * float(rng.uniform(0.1, 1.2))
+    if rng.random() < 0.6:
+        image *= np.where(inside > 0, np.float32(1), np.float32(rng.uniform(0, 0.5)))
 
 
 def _letters(image: Image, soft: Image, rng: np.random.Generator) -> None:

@@ -1,6 +1,5 @@
 """Trains the bone-age regressor by staged unfreezing: `python -m training.jobs.regressor --config FILE`."""
 
-import argparse
 import json
 from pathlib import Path
 from typing import Literal
@@ -8,31 +7,28 @@ from typing import Literal
 import cv2
 import numpy as np
 import torch
-import yaml
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from services.core.domain.preprocess import HAND_PX, crop_square, standardise, whole
 from training.data.rsna import Frames, Sample, load_frames, read_rsna
 from training.data.split import read_split
+from training.jobs.command import JobConfig, command
 from training.models.regressor import BoneAgeRegressor
 from training.transfer.fit import HandImages, Stage, fit, predict
 
 
-class StageConfig(BaseModel):
+class StageConfig(JobConfig):
     """One stage of unfreezing, in the order of running."""
 
-    model_config = ConfigDict(extra="forbid")
     trainable: list[Literal["exit", "middle", "entry"]]
     epochs: int
     learning_rate: float
     final_fraction: float = 1.0
 
 
-class RegressorConfig(BaseModel):
+class RegressorConfig(JobConfig):
     """Everything a run depends on; it goes whole into the model's card."""
 
-    model_config = ConfigDict(extra="forbid")
     data: Path
     cache: Path
     out: Path
@@ -104,12 +100,5 @@ def run(config: RegressorConfig) -> None:
     )
 
 
-def main() -> None:
-    """Read the configuration and run."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--config", type=Path, required=True)
-    run(RegressorConfig.model_validate(yaml.safe_load(parser.parse_args().config.read_text())))
-
-
 if __name__ == "__main__":
-    main()
+    command(RegressorConfig, run, __doc__)

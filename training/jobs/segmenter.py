@@ -1,15 +1,12 @@
 """Trains one FC-DenseNet on hand outlines: `python -m training.jobs.segmenter --config FILE`."""
 
-import argparse
 import json
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
-import yaml
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from services.core.domain.metrics import dice
 from services.core.domain.postprocess import hand_mask
@@ -19,28 +16,28 @@ from training.data.masks import read_masks, segmenter_pair
 from training.data.rsna import read_rsna
 from training.data.scenes import draw_scene_change, draw_surroundings
 from training.data.split import MASK_TEST_CSV, read_ids
+from training.jobs.command import JobConfig, command
 from training.models.segmenter import FCDenseNet, segmentation_loss
 
 Pairs = list[tuple[NDArray[np.float32], NDArray[np.float32]]]
 
 
-class PhaseConfig(BaseModel):
+class PhaseConfig(JobConfig):
     """Some steps at one image size and top learning rate."""
 
-    model_config = ConfigDict(extra="forbid")
     size_px: int
     steps: int
     batch_size: int
     learning_rate: float
 
 
-class SegmenterConfig(BaseModel):
+class SegmenterConfig(JobConfig):
     """Everything a run depends on; it goes whole into the model's card."""
 
-    model_config = ConfigDict(extra="forbid")
     data: Path
     masks: Path
     out: Path
+    start_from: Path | None = None
     seed: int
     selection_images: int
     validate_every: int
@@ -87,6 +84,8 @@ def run(config: SegmenterConfig) -> None:
     selection = [pairs[i] for i in order[: config.selection_images]]
     train = [pairs[i] for i in order[config.selection_images :]]
     model = FCDenseNet().to(memory_format=torch.channels_last)
+    if config.start_from is not None:
+        model.load_state_dict(torch.load(config.start_from, weights_only=True)["model"])
     config.out.mkdir(parents=True, exist_ok=True)
     best = 0.0
     with (config.out / "log.jsonl").open("a", buffering=1) as log:
@@ -111,12 +110,5 @@ def run(config: SegmenterConfig) -> None:
                         torch.save({"model": model.state_dict(), "selection_dice": mean}, config.out / "best.pt")
 
 
-def main() -> None:
-    """Read the configuration and run."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--config", type=Path, required=True)
-    run(SegmenterConfig.model_validate(yaml.safe_load(parser.parse_args().config.read_text())))
-
-
 if __name__ == "__main__":
-    main()
+    command(SegmenterConfig, run, __doc__)

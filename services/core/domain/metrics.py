@@ -1,11 +1,53 @@
 """Figures of merit, each with a bootstrap interval where it is an average over radiographs."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 Values = NDArray[np.float64]
+
+AGE_BANDS_MONTHS: Final[tuple[tuple[int, int | None], ...]] = ((0, 47), (48, 95), (96, 143), (144, 191), (192, None))
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One figure of merit over `n` radiographs with its 95% interval; None where there are no radiographs."""
+
+    n: int
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+def figure(values: Values, statistic: Callable[[Values], float]) -> Figure:
+    """`statistic` over the rows of `values` (N, ...) with its bootstrap interval."""
+    if not len(values):
+        return Figure(0, None, None, None)
+    return Figure(len(values), statistic(values), *bootstrap_interval(values, statistic))
+
+
+def mean(values: Values) -> float:
+    """Mean of (N,): of errors the bias, of their absolute values the MAE, of hits in {0, 1} the coverage."""
+    return float(values.mean())
+
+
+def root_mean_square(errors: Values) -> float:
+    """Root mean square of errors (N,), in their unit."""
+    return float(np.sqrt((errors * errors).mean()))
+
+
+def covered(true: Values, low: Values, high: Values) -> Values:
+    """1 where `true` (N,) lies in the closed interval [low, high], else 0."""
+    return ((low <= true) & (true <= high)).astype(np.float64)
+
+
+def in_age_band(true_months: Values, low_months: int, high_months: int | None) -> NDArray[np.bool_]:
+    """Which true ages (N,) lie in the band of whole months from `low_months` to `high_months` inclusive; None: no end."""
+    end = np.inf if high_months is None else high_months + 1
+    return (low_months <= true_months) & (true_months < end)
 
 
 def dice(predicted: NDArray[np.bool_], true: NDArray[np.bool_]) -> float:

@@ -1,0 +1,119 @@
+"""Fits the gates of a release: features of upright, turned and foreign images, and the limits that few radiographs fail."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from services.core.domain.gates import GateThresholds, Reason, TypicalityLimit
+from services.core.domain.preprocess import FRAME_PX
+from training.data.hands import enhance, frame_masks, segmented_hand
+from training.data.negatives import not_a_hand, tilted, turned
+from training.data.rsna import Frames
+from training.evaluation.typicality import NAMES
+from training.models.enhancer import UNetGenerator
+from training.models.regressor import BoneAgeRegressor
+from training.models.segmenter import FCDenseNet
+
+Image = NDArray[np.float32]
+REASONS: Final = (Reason.NOT_LIKE_TRAINING, Reason.NOT_UPRIGHT, Reason.NOT_LIKE_TRAINING, Reason.NOT_LIKE_TRAINING)
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """The three networks in the order of serving."""
+
+    segmenter: FCDenseNet
+    enhancer: UNetGenerator
+    regressor: BoneAgeRegressor
+    maximum_structure_change: float
+
+    def features(self, hands: Image, *, batch_size: int = 32) -> NDArray[np.float32]:
+        """Pooled features (N, K) of prepared hands (N, S, S), averaged over image and mirror as in serving."""
+        self.regressor.eval()
+        parts = []
+        for start in range(0, len(hands), batch_size):
+            x = torch.from_numpy(hands[start : start + batch_size])[:, None]
+            x = x.contiguous(memory_format=torch.channels_last)
+            with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+                both = [self.regressor.features(side).float().mean((2, 3)) for side in (x, x.flip(3))]
+            parts.append(((both[0] + both[1]) / 2).numpy())
+        return np.concatenate(parts)
+
+    def hands(self, images: Sequence[Image]) -> NDArray[np.float32]:
+        """Prepared hands (N, S, S) of images that each fit into the frame; zeros where nothing was segmented."""
+        frames = frames_of(images)
+        hands = [
+            segmented_hand(frames.frame(index), mask)
+            for index, _, mask in frame_masks(self.segmenter, frames, np.arange(len(images)))
+        ]
+        result = []
+        for start in range(0, len(hands), 32):
+            chunk = np.stack(hands[start : start + 32])
+            result.append(enhance(self.enhancer, chunk, maximum_structure_change=self.maximum_structure_change)[0])
+        return np.concatenate(result)
+
+
+def frames_of(images: Sequence[Image]) -> Frames:
+    """Images (H, W) of at most FRAME_PX a side, as frames."""
+    pixels = np.zeros((len(images), FRAME_PX, FRAME_PX), np.uint8)
+    for row, image in enumerate(images):
+        pixels[row, : image.shape[0], : image.shape[1]] = np.rint(np.clip(image, 0, 1) * 255)
+    return Frames(pixels, np.array([image.shape for image in images], np.int32))
+
+
+def draw(
+    frames: Frames, indices: NDArray[np.intp], change: Callable[[Image, np.random.Generator], Image], *, seed: int
+) -> list[Image]:
+    """One changed image of each frame."""
+    return [change(frames.frame(int(i)), np.random.default_rng((seed, int(i)))) for i in indices]
+
+
+def tilt(frame: Image, rng: np.random.Generator) -> Image:
+    """A frame turned by up to 32 degrees, which must still be read."""
+    return tilted(frame, float(rng.uniform(-32, 32)))
+
+
+def fitting_sets(
+    chain: Chain, frames: Frames, hands: NDArray[np.uint8], indices: NDArray[np.intp], *, count: int, seed: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Features of upright hands (a third tilted), of turned hands and of images that are no hands, from `indices`."""
+    chosen = np.random.default_rng(seed).permutation(indices)
+    upright = chain.features(hands[chosen[: 3 * count]].astype(np.float32) / 255)
+    tilts = chain.features(chain.hands(draw(frames, chosen[:count], tilt, seed=seed)))
+    turns = chain.features(chain.hands(draw(frames, chosen[count : 2 * count], turned, seed=seed)))
+    foreign = chain.hands(draw(frames, chosen[2 * count : 3 * count], not_a_hand, seed=seed))
+    return np.concatenate([upright, tilts]), turns, chain.features(foreign[foreign.any(axis=(1, 2))])
+
+
+def thresholds(
+    typicality: NDArray[np.float32],
+    fraction: NDArray[np.float32],
+    certainty: NDArray[np.float32],
+    contrast: NDArray[np.float32],
+    *,
+    refused_share: float,
+    maximum_interval_width_months: float,
+    maximum_structure_change: float,
+) -> GateThresholds:
+    """Limits that a share of `refused_share` of these real radiographs (N, ...) fails, one gate at a time."""
+
+    def least(values: NDArray[np.float32]) -> float:
+        return float(np.quantile(values, refused_share, method="lower"))
+
+    limits = tuple(
+        TypicalityLimit(name, least(typicality[:, column]), reason)
+        for column, (name, reason) in enumerate(zip(NAMES, REASONS, strict=True))
+    )
+    return GateThresholds(
+        minimum_contrast=least(contrast) / 2,
+        minimum_foreground_fraction=least(fraction) * 0.8,
+        maximum_foreground_fraction=min(0.98, float(fraction.max()) * 1.05),
+        minimum_mask_certainty=least(certainty),
+        typicality=limits,
+        maximum_interval_width_months=maximum_interval_width_months,
+        maximum_structure_change=maximum_structure_change,
+    )

@@ -1,0 +1,76 @@
+"""The graphs that are exported: a network with everything around it that serving must not compute by itself."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from training.models.regressor import AGE_MEAN_MONTHS, AGE_SCALE_MONTHS, BoneAgeRegressor
+from training.models.segmenter import FCDenseNet
+
+
+class ServedSegmenter(nn.Module):
+    """(B, 1, S, S) radiographs -> probability of the hand (B, 1, S, S)."""
+
+    def __init__(self, network: FCDenseNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, radiograph: Tensor) -> Tensor:
+        probability: Tensor = self.network(radiograph).sigmoid()
+        return probability
+
+
+@dataclass(frozen=True, slots=True)
+class Typicality:
+    """Linear scores and one distance of pooled features (B, K); higher is more typical.
+
+    Scores: (features - mean) @ directions + offsets, `directions` (K, n). Distance: minus the norm of the features
+    whitened onto the leading components, (features - mean) @ whitening, `whitening` (K, m), over sqrt(m), and minus
+    the norm of what those components leave over, in units of its training mean.
+    """
+
+    mean: Tensor
+    directions: Tensor
+    offsets: Tensor
+    whitening: Tensor
+    components: Tensor
+    residual_scale: float
+
+
+class ServedRegressor(nn.Module):
+    """(B, 1, S, S) hands -> ages (B, 3), activation (B, 3, h, w), bias (B, 3), typicality (B, n + 2).
+
+    Each image and its mirror are read; feature maps are averaged after the mirror's is turned back, so that the mean of
+    the activation plus the bias stays the age (paper 2.5).
+    """
+
+    def __init__(self, network: BoneAgeRegressor, typicality: Typicality) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("weight", network.head.weight.detach()[:, :, None, None] * AGE_SCALE_MONTHS)
+        self.register_buffer("bias", network.head.bias.detach() * AGE_SCALE_MONTHS + AGE_MEAN_MONTHS)
+        for name in ("mean", "directions", "offsets", "whitening", "components"):
+            self.register_buffer(f"typical_{name}", getattr(typicality, name))
+        self.residual_scale = typicality.residual_scale
+
+    def features(self, hand: Tensor) -> Tensor:
+        """Feature maps (B, K, h, w), averaged over the image and its mirror."""
+        both = self.network.features(torch.stack([hand, hand.flip(3)]).flatten(0, 1)).unflatten(0, (2, -1))
+        return (both[0] + both[1].flip(3)) / 2
+
+    def typicality(self, pooled: Tensor) -> Tensor:
+        """Scores (B, n + 2) of pooled features (B, K)."""
+        centred = pooled - self.typical_mean
+        scores = centred @ self.typical_directions + self.typical_offsets
+        inside = centred @ self.typical_components
+        white = centred @ self.typical_whitening
+        distance = white.square().mean(dim=1, keepdim=True).sqrt()
+        left_over = (centred.square().sum(1, keepdim=True) - inside.square().sum(1, keepdim=True)).clamp_min(0).sqrt()
+        return torch.cat([scores, -distance, -left_over / self.residual_scale], dim=1)
+
+    def forward(self, hand: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        maps = self.features(hand)
+        activation = nn.functional.conv2d(maps, self.weight)
+        bias = self.bias + torch.zeros_like(activation[:, :, 0, 0])
+        return activation.mean(dim=(2, 3)) + bias, activation, bias, self.typicality(maps.mean(dim=(2, 3)))
