@@ -1,0 +1,1 @@
+"""What talks to the outside: files, models, the wire; it never decides what is computed."""

@@ -1,0 +1,142 @@
+"""Runs models in this process with ONNX Runtime, from a model repository in Triton's layout."""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from services.core.adapters.model_store import model_file
+from services.core.domain.contracts import CONTRACTS, ModelContract, TensorSpec
+from services.core.domain.ports import Tensors
+from services.core.errors import DeadlineExceededError, ModelContractError, ModelUnavailableError, OverloadedError
+
+PROVIDERS: Final = ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider")
+"""In order of preference; only those that the installed runtime has are used."""
+FLOAT32: Final = "tensor(float)"
+RANK_OFFSET: Final = 1
+
+
+class OnnxRuntimeInference:
+    """Fulfils `ports.Inference`. One inference runs at a time, on `threads` threads; at most `queue` more wait.
+
+    One at a time is deliberate: every inference uses all its threads, so that running two at once would give no more
+    throughput and twice the memory (FC-DenseNet takes some 300 MB an image).
+    """
+
+    def __init__(self, root: Path, versions: Mapping[str, Iterable[int]], *, threads: int, queue: int) -> None:
+        self._sessions = {
+            (model, version): load_session(root, model, version, threads=threads)
+            for model, numbers in versions.items()
+            for version in numbers
+        }
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="inference")
+        self._turn = asyncio.Lock()
+        self._queue = queue
+        self._waiting = 0
+
+    async def infer(self, model: str, version: int, inputs: Tensors, *, timeout_s: float | None = None) -> Tensors:
+        """Run a model on named inputs (B, ...). Raises ModelUnavailableError, OverloadedError, DeadlineExceededError.
+
+        An inference that has begun is not broken off; one that still waits when its time is up, or its caller gone,
+        never begins.
+        """
+        session = self._session(model, version)
+        check_inputs(CONTRACTS[model], inputs)
+        if self._waiting > self._queue:
+            raise OverloadedError(f"{self._queue} inferences of {model} are waiting already")
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(timeout_s), self._turn:
+                # Shielded: the thread cannot be stopped, so that the turn stays taken until it is done.
+                running = asyncio.get_running_loop().run_in_executor(self._pool, run, session, inputs)
+                return await _finished(running)
+        except TimeoutError:
+            raise DeadlineExceededError(f"no time left for {model}") from None
+        finally:
+            self._waiting -= 1
+
+    async def ready(self, model: str, version: int) -> bool:
+        """Whether that version is loaded."""
+        return (model, version) in self._sessions
+
+    def _session(self, model: str, version: int) -> onnxruntime.InferenceSession:
+        try:
+            return self._sessions[model, version]
+        except KeyError:
+            raise ModelUnavailableError(f"{model} version {version} is not loaded here") from None
+
+
+async def _finished(running: "asyncio.Future[dict[str, NDArray[np.float32]]]") -> dict[str, NDArray[np.float32]]:
+    """The result; a caller that goes away waits for the thread to be done before it lets the next one in."""
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait([running])
+        raise
+
+
+def run(session: onnxruntime.InferenceSession, inputs: Tensors) -> dict[str, NDArray[np.float32]]:
+    """All outputs by name."""
+    names = [output.name for output in session.get_outputs()]
+    feed = {name: np.ascontiguousarray(value, dtype=np.float32) for name, value in inputs.items()}
+    return dict(zip(names, session.run(names, feed), strict=True))
+
+
+def load_session(root: Path, model: str, version: int, *, threads: int) -> onnxruntime.InferenceSession:
+    """Load one version and check its tensors. Raises ModelUnavailableError, ModelContractError."""
+    path = model_file(root, model, version)
+    if not path.is_file():
+        raise ModelUnavailableError(f"{model} has no version {version}")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # The arena never gives memory back: without it the peak of a burst is not kept for good.
+    options.enable_cpu_mem_arena = False
+    # Spinning threads take the cores from the other services between two calls.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    providers = [name for name in PROVIDERS if name in onnxruntime.get_available_providers()]
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+    except Exception as error:  # the runtime raises a dozen types of its own, all of them meaning the file
+        raise ModelContractError(f"{model} {version} is no model that loads: {error}") from error
+    check_contract(CONTRACTS[model], session)
+    return session
+
+
+def check_contract(contract: ModelContract, session: onnxruntime.InferenceSession) -> None:
+    """Compare names, types and shapes of all tensors. Raises ModelContractError with the first difference."""
+    for kind, specs, found in (
+        ("input", contract.inputs, session.get_inputs()),
+        ("output", contract.outputs, session.get_outputs()),
+    ):
+        by_name = {node.name: node for node in found}
+        if set(by_name) != {spec.name for spec in specs}:
+            names = sorted(spec.name for spec in specs)
+            raise ModelContractError(f"{contract.name} has {kind}s {sorted(by_name)}, not {names}")
+        for spec in specs:
+            node = by_name[spec.name]
+            if node.type != FLOAT32 or not _fits(spec, tuple(node.shape)[RANK_OFFSET:]):
+                raise ModelContractError(
+                    f"{contract.name}: {kind} {spec.name} is {node.type} {node.shape}, not float32 {spec.dims}"
+                )
+
+
+def _fits(spec: TensorSpec, dims: tuple[int | str | None, ...]) -> bool:
+    return len(dims) == len(spec.dims) and all(
+        wanted == -1 or not isinstance(found, int) or found == wanted
+        for wanted, found in zip(spec.dims, dims, strict=True)
+    )
+
+
+def check_inputs(contract: ModelContract, inputs: Tensors) -> None:
+    """Compare a batch with the contract. Raises ModelContractError: what is sent to a model is made by us."""
+    for spec in contract.inputs:
+        shape = inputs[spec.name].shape if spec.name in inputs else None
+        if shape is None or shape[RANK_OFFSET:] != spec.dims or not 0 < shape[0] <= contract.max_batch:
+            raise ModelContractError(f"{contract.name}: input {spec.name} has shape {shape}, not (1 to "
+                                     f"{contract.max_batch}, {', '.join(map(str, spec.dims))})")

@@ -1,0 +1,170 @@
+"""The networks are those of the method, and what is frozen stays frozen byte for byte."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the training extra: pip install -e '.[training]'")
+
+from services.core.domain.contracts import CONTRACTS, ENHANCER, REGRESSOR, SEGMENTER  # noqa: E402
+from training.models.enhancer import UNetGenerator  # noqa: E402
+from training.models.regressor import BoneAgeRegressor  # noqa: E402
+from training.models.segmenter import FCDenseNet, segmentation_loss  # noqa: E402
+from training.models.served import ServedRegressor, ServedSegmenter, Typicality  # noqa: E402
+from training.publish.export import export, parity  # noqa: E402
+from training.transfer.fit import HandImages, Stage, fit, freeze_but  # noqa: E402
+
+BACKBONE = "tf_efficientnet_lite0"
+
+
+def typicality(features: int) -> Typicality:
+    """Small random scores of pooled features."""
+    draw = torch.Generator().manual_seed(5)
+    return Typicality(
+        mean=torch.randn(features, generator=draw),
+        directions=torch.randn(features, 2, generator=draw),
+        offsets=torch.zeros(2),
+        whitening=torch.randn(features, 8, generator=draw),
+        components=torch.linalg.qr(torch.randn(features, 8, generator=draw)).Q,
+        residual_scale=1.0,
+    )
+
+
+@pytest.fixture(scope="module")
+def regressor():
+    """A regressor with random weights, in evaluation mode."""
+    torch.manual_seed(0)
+    return BoneAgeRegressor(BACKBONE).eval()
+
+
+def test_segmenter_has_192_maps_in_the_middle():
+    """METHOD: 24 + 12 x 12 + 24 channels in the middle, at an eighth of the size."""
+    middle, skips = FCDenseNet().eval().bottleneck(torch.zeros(1, 1, 64, 64))
+    assert tuple(middle.shape) == (1, 192, 8, 8)
+    assert len(skips) == 3
+
+
+def test_segmentation_loss_prefers_the_true_mask():
+    """Equation 4 in its soft form is lowest at the true mask, where it nears -1."""
+    mask = torch.zeros(1, 1, 16, 16)
+    mask[..., 4:12, 4:12] = 1
+    right, wrong = segmentation_loss((mask * 2 - 1) * 20, mask), segmentation_loss((1 - mask * 2) * 20, mask)
+    assert right == pytest.approx(-1, abs=1e-3)
+    assert wrong > right + 1
+
+
+def test_segmentation_loss_has_a_gradient():
+    """With the thresholded Dice of the paper's print there would be none from it."""
+    logits = torch.zeros(1, 1, 8, 8, requires_grad=True)
+    segmentation_loss(logits, torch.ones(1, 1, 8, 8)).backward()
+    assert logits.grad is not None
+    assert bool((logits.grad < 0).all())
+
+
+def test_generator_keeps_the_background_empty():
+    """Outside the mask the enhanced hand stays exactly zero."""
+    hand = torch.zeros(1, 1, 32, 32)
+    hand[..., 8:24, 8:24] = 0.5
+    enhanced = UNetGenerator().eval()(hand)
+    assert float(enhanced[hand == 0].abs().max()) == 0
+    assert 0 <= float(enhanced.min()) <= float(enhanced.max()) <= 1
+
+
+def test_activation_explains_the_age_exactly(regressor):
+    """Equation of paper 2.5: mean of the map plus the bias is the output, to 1e-5 of max(1, |output|)."""
+    served = ServedRegressor(regressor, typicality(1280)).eval()
+    with torch.inference_mode():
+        age, activation, bias, _ = served(torch.rand(3, 1, 224, 224))
+    explained = activation.mean(dim=(2, 3)) + bias
+    assert bool(((explained - age).abs() <= 1e-5 * age.abs().clamp_min(1)).all())
+
+
+def test_mirrored_hand_reads_the_same(regressor):
+    """Image and mirror are averaged, so a left and a right hand get one age and mirrored maps."""
+    served = ServedRegressor(regressor, typicality(1280)).eval()
+    hand = torch.rand(1, 1, 224, 224)
+    with torch.inference_mode():
+        age, activation, _, _ = served(hand)
+        mirrored_age, mirrored_activation, _, _ = served(hand.flip(3))
+    assert torch.allclose(age, mirrored_age, atol=1e-3)
+    assert torch.allclose(activation, mirrored_activation.flip(3), atol=1e-2)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", [SEGMENTER, ENHANCER, REGRESSOR])
+def test_export_computes_what_torch_does(name, regressor, tmp_path):
+    """ONNX Runtime and torch agree at batch 1 to 8 on every output."""
+    network = {
+        SEGMENTER: lambda: ServedSegmenter(FCDenseNet()),
+        ENHANCER: UNetGenerator,
+        REGRESSOR: lambda: ServedRegressor(regressor, typicality(1280)),
+    }[name]().eval()
+    contract = CONTRACTS[name]
+    batches = (1, 2) if name == SEGMENTER else (1, 3, 8)
+    export(network, contract, tmp_path / "model.onnx")
+    images = np.random.default_rng(1).random((8, *contract.inputs[0].dims), np.float32)
+    assert max(parity(network, contract, tmp_path / "model.onnx", images, batches).values()) <= 0.05
+
+
+@pytest.mark.parametrize("trainable", [(), ("exit",), ("exit", "middle")])
+def test_frozen_stages_do_not_change_by_a_byte(trainable, tmp_path):
+    """Weights and batch-norm statistics of frozen stages are the same before and after training."""
+    torch.manual_seed(0)
+    model = BoneAgeRegressor(BACKBONE)
+    frozen = [m for stage in set(model.stages) - set(trainable) for m in model.stage_modules(stage)]
+    before = [{k: v.clone() for k, v in module.state_dict().items()} for module in frozen]
+    hands = np.random.default_rng(0).integers(0, 256, (8, 64, 64)).astype(np.uint8)
+    data = HandImages(hands, np.full(8, 100, np.float32), np.arange(8) % 2 == 0, seed=1)
+    head = model.head.weight.detach().clone()
+    fit(model, data, [Stage(trainable, 1, 1e-3)], batch_size=4, seed=1, workers=0, weight_decay=0.0,
+        checkpoint=tmp_path / "last.pt", report=lambda _: None, validate=lambda _: 0.0)
+    for module, state in zip(frozen, before, strict=True):
+        assert all(torch.equal(value, state[key]) for key, value in module.state_dict().items())
+    assert not torch.equal(model.head.weight, head)
+
+
+def test_interrupted_training_ends_at_the_same_weights(tmp_path):
+    """Two epochs in one go and two with a stop between give the same weights."""
+
+    def train(checkpoint, epochs_at_a_time):
+        torch.manual_seed(0)
+        model = BoneAgeRegressor(BACKBONE)
+        hands = np.random.default_rng(0).integers(0, 256, (8, 64, 64)).astype(np.uint8)
+        stages = [Stage(("exit",), 2, 1e-3)]
+
+        class Stopped(Exception):
+            """Raised by the report after an epoch, as a kill would come."""
+
+        for stop_after in epochs_at_a_time:
+            data = HandImages(hands, np.full(8, 100, np.float32), np.arange(8) % 2 == 0, seed=1)
+            seen = []
+
+            def validate(_model, seen=seen, stop_after=stop_after):
+                if len(seen) == stop_after:
+                    raise Stopped
+                seen.append(1)
+                return 0.0
+
+            try:
+                fit(model, data, stages, batch_size=4, seed=1, workers=0, weight_decay=0.0, checkpoint=checkpoint,
+                    report=lambda _: None, validate=validate)
+            except Stopped:
+                model = BoneAgeRegressor(BACKBONE)
+        return model.state_dict()
+
+    whole = train(tmp_path / "whole.pt", [9])
+    resumed = train(tmp_path / "resumed.pt", [1, 9])
+    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+
+
+def test_unknown_stage_map_is_refused():
+    """A backbone without a stage map cannot be unfrozen in stages."""
+    with pytest.raises(ValueError, match="no stage map"):
+        BoneAgeRegressor("resnet18")
+
+
+def test_freezing_keeps_frozen_modules_in_evaluation(regressor):
+    """Only what is trained is in training mode."""
+    freeze_but(regressor, ("exit",))
+    assert not regressor.backbone.get_submodule("blocks.1").training
+    assert regressor.backbone.get_submodule("blocks.6").training
+    regressor.eval()
