@@ -114,6 +114,11 @@ def png(image: NDArray[np.uint8]) -> bytes:
     return encoded.tobytes()
 
 
+def picture(encoded: bytes) -> NDArray[np.uint8]:
+    """(H, W, 3) blue-green-red pixels of a colour PNG that one of our own services sent."""
+    return np.asarray(cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR), dtype=np.uint8)
+
+
 def mask_to_wire(mask: Mask) -> common_pb2.Mask:
     """A mask (H, W) as a PNG of 0 and 255."""
     return common_pb2.Mask(png=png(mask.astype(np.uint8) * 255))

@@ -1,0 +1,140 @@
+"""Translates `AssessmentService` to the pipeline and back."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import grpc
+import structlog
+
+from boneage.v1 import assessment_pb2, assessment_pb2_grpc, common_pb2, regression_pb2
+from services.assessment.in_flight import in_flight
+from services.assessment.pipeline import Ask, Assessment, AssessmentPipeline, Radiograph, prepare
+from services.assessment.stopwatch import Stopwatch
+from services.core.adapters import wire
+from services.core.adapters.imaging import Limits
+from services.core.adapters.wire_errors import status_code
+from services.core.domain.contracts import Sex
+from services.core.errors import BoneageError
+from services.core.runtime.admission import Admission
+from services.core.runtime.deadlines import Deadline
+from services.core.runtime.telemetry import Telemetry
+from services.core.runtime.workers import Workers
+
+SERVICE: Final = assessment_pb2.DESCRIPTOR.services_by_name["AssessmentService"].full_name
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What one process takes on: the size of a radiograph, the calls at once, the items of a stream at once."""
+
+    limits: Limits
+    admission: Admission
+    stream_items_in_flight: int
+
+
+class AssessmentServicer(assessment_pb2_grpc.AssessmentServiceServicer):
+    """Answers `Assess` and `AssessStream`."""
+
+    def __init__(self, pipeline: AssessmentPipeline, workers: Workers, telemetry: Telemetry, bounds: Bounds) -> None:
+        self._pipeline = pipeline
+        self._workers = workers
+        self._telemetry = telemetry
+        self._bounds = bounds
+        self._log = structlog.get_logger()
+
+    async def Assess(  # noqa: N802 -- the name is the protocol's
+        self, request: assessment_pb2.AssessRequest, context: Context
+    ) -> assessment_pb2.AssessResponse:
+        """Assess one radiograph."""
+        return await self._assess(request, Deadline.after(context.time_remaining()))
+
+    async def AssessStream(  # noqa: N802 -- the name is the protocol's
+        self, request_iterator: AsyncIterator[assessment_pb2.AssessStreamRequest], context: Context
+    ) -> AsyncIterator[assessment_pb2.AssessStreamResponse]:
+        """Assess many, a few at once; what comes faster waits with its sender."""
+
+        async def item(request: assessment_pb2.AssessStreamRequest) -> assessment_pb2.AssessStreamResponse:
+            async with self._bounds.admission.awaited():
+                return await self._item(request, Deadline.after(context.time_remaining()))
+
+        async for answer in in_flight(request_iterator, item, limit=self._bounds.stream_items_in_flight):
+            yield answer
+
+    async def _item(
+        self, request: assessment_pb2.AssessStreamRequest, deadline: Deadline
+    ) -> assessment_pb2.AssessStreamResponse:
+        answer = assessment_pb2.AssessStreamResponse(item_id=request.item_id)
+        try:
+            answer.response.CopyFrom(await self._assess(request.request, deadline))
+        except BoneageError as error:
+            code = status_code(type(error)).name
+            self._log.info("item", code=code, error=type(error).__name__, field=error.field, reason=error.reason)
+            answer.failure.CopyFrom(assessment_pb2.Failure(code=code, field=error.field, reason=error.reason))
+        return answer
+
+    async def _assess(
+        self, request: assessment_pb2.AssessRequest, deadline: Deadline
+    ) -> assessment_pb2.AssessResponse:
+        watch = Stopwatch()
+        asked_sex = wire.sex_from_wire(request.sex)
+        with watch.stage("decode"):
+            radiograph, header_sex = await self._workers.run(self._decode, request)
+        sex, source = choose_sex(asked_sex, header_sex)
+        ask = Ask(sex, request.release, request.report_ungated)
+        assessment = await self._pipeline.assess(radiograph, ask, deadline=deadline, watch=watch)
+        response = to_response(assessment)
+        response.sex, response.sex_source = wire.SEX_TO_WIRE[sex], source
+        response.size.height, response.size.width = radiograph.shape
+        self._finish(assessment, response, watch)
+        return response
+
+    def _decode(self, request: assessment_pb2.AssessRequest) -> tuple[Radiograph, Sex | None]:
+        true_shape = wire.true_shape(request.radiograph)
+        decoded = wire.radiograph(request.radiograph, limits=self._bounds.limits)
+        return prepare(decoded.pixels, true_shape, keep_picture=request.include_artifacts), decoded.sex
+
+    def _finish(
+        self, assessment: Assessment, response: assessment_pb2.AssessResponse, watch: Stopwatch
+    ) -> None:
+        for name, value_ms in watch.stages_ms.items():
+            setattr(response.stages, f"{name}_ms", value_ms)
+            self._telemetry.stage_seconds.labels(name).observe(value_ms / 1e3)
+        response.stages.total_ms = watch.total_ms
+        outcome = assessment.abstention.reason.name.lower() if assessment.abstention else "ok"
+        self._telemetry.assessments.labels(outcome, assessment.release).inc()
+
+
+def choose_sex(asked: Sex | None, header: Sex | None) -> tuple[Sex, assessment_pb2.SexSource]:
+    """The sex to read with, and where it came from: the request, else the header, else nowhere."""
+    if asked is not None:
+        return asked, assessment_pb2.SEX_SOURCE_REQUEST
+    if header is not None:
+        return header, assessment_pb2.SEX_SOURCE_HEADER
+    return "unknown", assessment_pb2.SEX_SOURCE_NONE
+
+
+def to_response(assessment: Assessment) -> assessment_pb2.AssessResponse:
+    """The answer as a message; sex, size and times are the servicer's to add."""
+    response = assessment_pb2.AssessResponse(
+        status=regression_pb2.ASSESSMENT_STATUS_ABSTAINED,
+        abstention=assessment.abstention and wire.abstention_to_wire(assessment.abstention),
+        crop=assessment.crop and wire.square_to_wire(assessment.crop),
+        foreground_fraction=assessment.foreground_fraction,
+        enhanced=assessment.enhanced,
+        ungated_age_months=assessment.ungated_age_months,
+        models=[wire.model_to_wire(model) for model in assessment.models],
+        release=assessment.release,
+    )
+    if assessment.number is not None:
+        response.status = regression_pb2.ASSESSMENT_STATUS_OK
+        response.age_months = assessment.number.age_months
+        response.interval_low_months = assessment.number.low_months
+        response.interval_high_months = assessment.number.high_months
+        response.activation.CopyFrom(wire.activation_to_wire(assessment.number.activation))
+    if assessment.pictures is not None:
+        pictures = assessment.pictures
+        response.artifacts.mask_png, response.artifacts.enhanced_png = pictures.mask_png, pictures.enhanced_png
+        response.artifacts.cam_png, response.artifacts.radiograph_png = pictures.cam_png, pictures.radiograph_png
+    return response

@@ -1,0 +1,86 @@
+"""From an activation grid to a heat map that lies on the radiograph (paper 2.5)."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from services.core.domain.contracts import REGRESSOR, SEX_ORDER, Sex
+from services.core.domain.ports import Inference
+from services.core.domain.preprocess import HAND_PX, Image, Mask, Square, crop_square, whole
+from services.core.domain.reading import Activation, ModelVersion
+from services.core.domain.release import Release
+from services.core.errors import InvalidRequestError
+from services.core.runtime.deadlines import Deadline
+from services.core.runtime.workers import Workers
+
+COLOURS: Final = cv2.COLORMAP_INFERNO
+HEAT_SHARE: Final = 0.45
+
+
+@dataclass(frozen=True, slots=True)
+class HeatMap:
+    """A map (H, W) of a radiograph: 0 is `low_months`, 255 is `high_months`, and 0 outside the crop."""
+
+    heat: NDArray[np.uint8]
+    inside: Mask
+    low_months: float
+    high_months: float
+
+
+class CamPipeline:
+    """Gets activation grids from the regressor, for who has none yet."""
+
+    def __init__(self, inference: Inference, workers: Workers) -> None:
+        self._inference = inference
+        self._workers = workers
+
+    async def activation(
+        self, hand: Image, *, sex: Sex, release: Release, deadline: Deadline
+    ) -> tuple[Activation, ModelVersion]:
+        """The activation of a prepared hand (H, W) in [0, 1] for a child of `sex`."""
+        model = ModelVersion(REGRESSOR, release.models[REGRESSOR])
+        square = hand if hand.shape == (HAND_PX, HAND_PX) else crop_square(hand, whole(hand), size_px=HAND_PX)
+        outputs = await self._inference.infer(
+            model.name, model.version, {"hand": square[None, None]}, timeout_s=deadline.left_s()
+        )
+        row = SEX_ORDER.index(sex)
+        return Activation(outputs["activation"][0, row], float(outputs["bias_months"][0, row])), model
+
+
+def heat_map(activation: Activation, crop: Square, *, shape: tuple[int, int]) -> HeatMap:
+    """Lay a grid over the square `crop` of an image of `shape` (H, W), bilinear between the cells' centres.
+
+    Raises InvalidRequestError where the crop shows nothing of the image.
+    """
+    rows, inside_rows = interpolation(shape[0], crop.y, crop.side, activation.values_months.shape[0])
+    columns, inside_columns = interpolation(shape[1], crop.x, crop.side, activation.values_months.shape[1])
+    inside = inside_rows[:, None] & inside_columns[None, :]
+    if not inside.any():
+        raise InvalidRequestError("the square lies outside the radiograph", field="crop")
+    months = rows @ activation.values_months @ columns.T
+    low, high = float(months[inside].min()), float(months[inside].max())
+    scaled = (months - low) * (255 / (high - low) if high > low else 0)
+    heat = np.where(inside, np.rint(np.clip(scaled, 0, 255)), 0).astype(np.uint8)
+    return HeatMap(heat, inside, low, high)
+
+
+def interpolation(pixels: int, start: int, side: int, cells: int) -> tuple[Image, NDArray[np.bool_]]:
+    """Linear weights (pixels, cells) of a row of cells that covers `side` pixels from `start`, and which pixels it does.
+
+    Beyond the outer cells' centres their values go on.
+    """
+    centres = np.arange(pixels) + 0.5 - start
+    place = np.clip(centres / side * cells - 0.5, 0, cells - 1)
+    weights = np.clip(1 - np.abs(place[:, None] - np.arange(cells)), 0, 1).astype(np.float32)
+    return weights, (centres > 0) & (centres < side)
+
+
+def overlay(pixels: Image, heat_map: HeatMap) -> NDArray[np.uint8]:
+    """The map in colours over the grey radiograph (H, W) in [0, 1]: (H, W, 3) blue, green, red."""
+    grey = np.rint(pixels * 255).astype(np.uint8)
+    base = cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR)
+    coloured = cv2.addWeighted(cv2.applyColorMap(heat_map.heat, COLOURS), HEAT_SHARE, base, 1 - HEAT_SHARE, 0)
+    return np.where(heat_map.inside[:, :, None], coloured, base).astype(np.uint8)

@@ -1,0 +1,6 @@
+"""The client library: the one way to call these services, for hospitals, the command line and the services themselves."""
+
+from services.client.assessment import AssessmentClient
+from services.client.channel import Tls, calling, connect
+
+__all__ = ["AssessmentClient", "Tls", "calling", "connect"]

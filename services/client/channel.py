@@ -1,0 +1,96 @@
+"""How a channel to one of the services is opened: balanced, watched, kept alive, retried within bounds."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import grpc
+
+from services.core.adapters.wire_errors import from_call_error
+from services.core.errors import ConfigurationError
+
+ATTEMPTS: Final = 3
+MAXIMUM_MESSAGE_BYTES: Final = 64 * 2**20
+KEEPALIVE_S: Final = 20
+KEEPALIVE_TIMEOUT_S: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """PEM files: the authorities that the server's certificate must come from, and for mutual TLS one's own."""
+
+    ca_file: Path
+    certificate_file: Path | None = None
+    key_file: Path | None = None
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        """Credentials of a channel. Raises ConfigurationError where a file cannot be read."""
+        return grpc.ssl_channel_credentials(_read(self.ca_file), _read(self.key_file), _read(self.certificate_file))
+
+
+def connect(
+    address: str, service: str, *, tls: Tls | None = None, attempts: int = ATTEMPTS
+) -> grpc.aio.Channel:
+    """A channel to `service` (its full name) at `address` (HOST:PORT, where HOST may stand for several servers).
+
+    Calls go in turn to all servers that say SERVING; one that ends with UNAVAILABLE is tried `attempts` times in all.
+    """
+    options = channel_options(service, attempts=attempts)
+    if tls is None:
+        return grpc.aio.insecure_channel(address, options)
+    return grpc.aio.secure_channel(address, tls.credentials(), options)
+
+
+def channel_options(service: str, *, attempts: int) -> list[tuple[str, int | str]]:
+    """Channel arguments, the service config among them."""
+    return [
+        ("grpc.service_config", json.dumps(service_config(service, attempts=attempts))),
+        ("grpc.max_receive_message_length", MAXIMUM_MESSAGE_BYTES),
+        ("grpc.max_send_message_length", MAXIMUM_MESSAGE_BYTES),
+        # What does not fit in the buffer is never retried, and a radiograph is larger than the default of 256 KiB.
+        ("grpc.per_rpc_retry_buffer_size", MAXIMUM_MESSAGE_BYTES),
+        ("grpc.keepalive_time_ms", KEEPALIVE_S * 1000),
+        ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_S * 1000),
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 2000),
+        # New servers behind a name are found when a connection ages, so the name must be asked again by then.
+        ("grpc.dns_min_time_between_resolutions_ms", 5000),
+        ("grpc.enable_http_proxy", 0),
+    ]
+
+
+def service_config(service: str, *, attempts: int) -> dict[str, object]:
+    """Balancing, health checking and retries; gRPC adds jitter of 20% to each wait, and the deadline bounds them all."""
+    retry = {
+        "maxAttempts": attempts,
+        "initialBackoff": "0.2s",
+        "maxBackoff": "2s",
+        "backoffMultiplier": 2,
+        "retryableStatusCodes": ["UNAVAILABLE"],
+    }
+    method = {"name": [{"service": service}], **({"retryPolicy": retry} if attempts > 1 else {})}
+    return {
+        "loadBalancingConfig": [{"round_robin": {}}],
+        "healthCheckConfig": {"serviceName": service},
+        "methodConfig": [method],
+        "retryThrottling": {"maxTokens": 20, "tokenRatio": 0.2},
+    }
+
+
+@contextmanager
+def calling() -> Iterator[None]:
+    """Turns the failure of a call inside the context into the error of our tree that it stands for."""
+    try:
+        yield
+    except grpc.aio.AioRpcError as error:
+        raise from_call_error(error) from error
+
+
+def _read(path: Path | None) -> bytes | None:
+    try:
+        return path and path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"cannot read {path}: {error.strerror}", field="tls") from error

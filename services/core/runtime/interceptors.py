@@ -1,0 +1,140 @@
+"""What happens around every call: counted, timed, let in or refused, its errors turned into statuses, one line logged."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+import grpc
+import structlog
+
+from services.core.adapters.wire_errors import DETAILS_KEY, status_code, to_status
+from services.core.errors import BoneageError
+from services.core.runtime.admission import Admission
+from services.core.runtime.telemetry import Telemetry
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+
+OWN_PACKAGE: Final = "boneage."
+CODE_NAMES: Final = {code: "".join(part.capitalize() for part in code.name.split("_")) for code in grpc.StatusCode}
+CODE_NAMES[grpc.StatusCode.OK] = "OK"
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A method as metrics name it."""
+
+    kind: str
+    service: str
+    name: str
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it does the process' own work, and is not health or reflection."""
+        return self.service.startswith(OWN_PACKAGE)
+
+    @property
+    def labels(self) -> tuple[str, str, str]:
+        """Values of `telemetry.METHOD_LABELS`."""
+        return self.kind, self.service, self.name
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How a call ended."""
+
+    code: grpc.StatusCode = grpc.StatusCode.OK
+    error: BoneageError | None = None
+
+
+class CallInterceptor(grpc.aio.ServerInterceptor):
+    """Wraps the handlers of all methods of a server."""
+
+    def __init__(self, telemetry: Telemetry, admission: Admission) -> None:
+        self._telemetry = telemetry
+        self._admission = admission
+        self._log = structlog.get_logger()
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler:
+        """Wrap the handler that answers this call; an unknown method has none."""
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return handler
+        _, service, name = handler_call_details.method.split("/")
+        if handler.response_streaming:
+            return self._streaming(handler, Method(_kind(handler), service, name))
+        return self._single(handler, Method(_kind(handler), service, name))
+
+    def _single(self, handler: Handler, method: Method) -> Handler:
+        inner = handler.stream_unary if handler.request_streaming else handler.unary_unary
+
+        async def answer(request: Any, context: Context) -> Any:
+            async with self._around(method, context):
+                return await inner(request, context)
+
+        make = grpc.stream_unary_rpc_method_handler if handler.request_streaming else grpc.unary_unary_rpc_method_handler
+        return make(answer, handler.request_deserializer, handler.response_serializer)
+
+    def _streaming(self, handler: Handler, method: Method) -> Handler:
+        inner = handler.stream_stream if handler.request_streaming else handler.unary_stream
+
+        async def answer(request: Any, context: Context) -> AsyncIterator[Any]:
+            async with self._around(method, context):
+                async for response in inner(request, context):
+                    yield response
+
+        make = grpc.stream_stream_rpc_method_handler if handler.request_streaming else grpc.unary_stream_rpc_method_handler
+        return make(answer, handler.request_deserializer, handler.response_serializer)
+
+    @asynccontextmanager
+    async def _around(self, method: Method, context: Context) -> AsyncIterator[None]:
+        started_s, outcome = time.perf_counter(), Outcome()
+        self._telemetry.calls_started.labels(*method.labels).inc()
+        try:
+            async with AsyncExitStack() as stack:
+                if method.is_ours and method.kind == "unary":
+                    await stack.enter_async_context(self._admission.entered())
+                yield
+        except BoneageError as error:
+            outcome.code, outcome.error = status_code(type(error)), error
+            await _abort(context, error)
+        except grpc.aio.AbortError:
+            outcome.code = context.code()
+            raise
+        except (asyncio.CancelledError, GeneratorExit):
+            expired = context.time_remaining() == 0
+            outcome.code = grpc.StatusCode.DEADLINE_EXCEEDED if expired else grpc.StatusCode.CANCELLED
+            raise
+        except Exception:
+            outcome.code = grpc.StatusCode.INTERNAL
+            self._log.exception("unexpected error", method=method.name)
+            await context.abort(grpc.StatusCode.INTERNAL, "an unexpected error; the server's log has it")
+        finally:
+            self._finish(method, outcome, time.perf_counter() - started_s)
+
+    def _finish(self, method: Method, outcome: Outcome, seconds: float) -> None:
+        self._telemetry.calls_handled.labels(*method.labels, CODE_NAMES[outcome.code]).inc()
+        self._telemetry.handling_seconds.labels(*method.labels).observe(seconds)
+        facts: dict[str, object] = {"service": method.service, "method": method.name, "code": outcome.code.name}
+        if outcome.error is not None:
+            facts |= {"error": type(outcome.error).__name__, "field": outcome.error.field, "reason": outcome.error.reason}
+        log = self._log.info if method.is_ours else self._log.debug
+        log("call", **facts, ms=round(seconds * 1e3, 1))
+
+
+async def _abort(context: Context, error: BoneageError) -> None:
+    status = to_status(error)
+    details = ((DETAILS_KEY, status.SerializeToString()),)
+    await context.abort(status_code(type(error)), status.message, details)
+
+
+def _kind(handler: Handler) -> str:
+    kinds = {(False, False): "unary", (True, False): "client_stream", (False, True): "server_stream"}
+    return kinds.get((handler.request_streaming, handler.response_streaming), "bidi_stream")

@@ -1,0 +1,91 @@
+"""One gRPC server with everything a hospital expects of it: health, reflection, metrics, limits, TLS, a clean stop."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from services.core.errors import ConfigurationError
+from services.core.runtime.admission import Admission
+from services.core.runtime.health import Health
+from services.core.runtime.interceptors import CallInterceptor
+from services.core.runtime.settings import ServerSettings
+from services.core.runtime.telemetry import Telemetry
+
+KEEPALIVE_S: Final = 20
+LEAST_PING_INTERVAL_S: Final = 5
+
+AddToServer = Callable[[Any, grpc.aio.Server], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """A servicer, under its full name, and the generated function that adds it to a server."""
+
+    name: str
+    servicer: object
+    add_to_server: AddToServer
+
+
+def create_server(
+    settings: ServerSettings, registration: Registration, *, health: Health, telemetry: Telemetry, admission: Admission
+) -> grpc.aio.Server:
+    """A server with the servicer, health and reflection; it listens nowhere yet."""
+    server = grpc.aio.server(interceptors=[CallInterceptor(telemetry, admission)], options=server_options(settings))
+    registration.add_to_server(registration.servicer, server)
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+    reflection.enable_server_reflection((registration.name, health_name, reflection.SERVICE_NAME), server)
+    return server
+
+
+def server_options(settings: ServerSettings) -> list[tuple[str, int]]:
+    """Limits on messages and connections, as channel arguments."""
+    return [
+        ("grpc.max_receive_message_length", settings.maximum_message_bytes),
+        ("grpc.max_send_message_length", settings.maximum_message_bytes),
+        ("grpc.max_connection_age_ms", round(settings.connection_age_s * 1000)),
+        ("grpc.max_connection_age_grace_ms", round(settings.connection_grace_s * 1000)),
+        ("grpc.keepalive_time_ms", KEEPALIVE_S * 1000),
+        ("grpc.http2.min_ping_interval_without_data_ms", LEAST_PING_INTERVAL_S * 1000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.so_reuseport", 0),
+    ]
+
+
+def listen(server: grpc.aio.Server, settings: ServerSettings) -> int:
+    """Open the port, with TLS where there is a certificate, and give it. Raises ConfigurationError."""
+    address = f"{settings.host}:{settings.grpc_port}"
+    credentials = server_credentials(settings)
+    try:
+        if credentials is None:
+            return server.add_insecure_port(address)
+        return server.add_secure_port(address, credentials)
+    except RuntimeError as error:
+        raise ConfigurationError(f"cannot listen on {address}", field="BONEAGE_GRPC_PORT") from error
+
+
+def server_credentials(settings: ServerSettings) -> grpc.ServerCredentials | None:
+    """TLS from files, mutual where clients' authorities are given; None without a certificate."""
+    if settings.tls_certificate_file is None:
+        if settings.tls_client_ca_file or settings.tls_key_file:
+            raise ConfigurationError("set the certificate too", field="BONEAGE_TLS_CERTIFICATE_FILE")
+        return None
+    chain = read_pem(settings.tls_certificate_file, "BONEAGE_TLS_CERTIFICATE_FILE")
+    key = read_pem(settings.tls_key_file, "BONEAGE_TLS_KEY_FILE")
+    authorities = settings.tls_client_ca_file and read_pem(settings.tls_client_ca_file, "BONEAGE_TLS_CLIENT_CA_FILE")
+    return grpc.ssl_server_credentials([(key, chain)], authorities, require_client_auth=authorities is not None)
+
+
+def read_pem(path: Path | None, key: str) -> bytes:
+    """The file that the setting `key` names. Raises ConfigurationError where it cannot be read."""
+    if path is None:
+        raise ConfigurationError("not set", field=key)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"cannot read {path}: {error.strerror}", field=key) from error

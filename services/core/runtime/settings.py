@@ -1,0 +1,120 @@
+"""The settings of every process: `BONEAGE_*` in the environment, read once, anything unknown refused."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, TypeVar
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from services.core.errors import ConfigurationError
+from services.core.runtime.logs import Level
+
+PREFIX: Final = "BONEAGE_"
+EMBEDDED_REPOSITORY: Final = Path(__file__).parents[3] / "deploy" / "models"
+
+
+def available_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Settings(BaseSettings):
+    """The base of all groups."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", protected_namespaces=())
+
+
+class ServerSettings(Settings):
+    """What every server process is told."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on; only this machine, until told otherwise.")
+    grpc_port: int = Field(50051, ge=0, le=65535, description="TCP port for gRPC; 0 takes a free one.")
+    http_port: int = Field(9100, ge=0, le=65535, description="TCP port for metrics and probes; 0 takes a free one.")
+    ready_file: Path | None = Field(
+        None, description="File that gets both ports as JSON once calls are answered; none, since most know the ports."
+    )
+    log_level: Level = Field("info", description="Least level that is logged; info is one line a call.")
+    maximum_message_bytes: int = Field(
+        64 * 2**20, ge=2**20, description="Bytes; 64 MiB holds an uncompressed 16-bit radiograph of 5600 x 5600."
+    )
+    maximum_pixels: int = Field(
+        40_000_000, ge=1, description="Pixels of one radiograph; no hand needs more, and each takes 4 bytes here."
+    )
+    maximum_concurrent_calls: int = Field(
+        16, ge=1, description="Calls worked on at once; one more is refused. Two for each of 8 clients."
+    )
+    worker_threads: int = Field(
+        2, ge=1, description="Threads that decode and prepare pixels; each holds one decoded radiograph in memory."
+    )
+    connection_age_s: float = Field(
+        15.0, gt=0, description="Seconds (10% jitter) until a client must connect anew, so that load finds new servers."
+    )
+    connection_grace_s: float = Field(
+        30.0, gt=0, description="Seconds that calls on an aged connection may still take; the default deadline."
+    )
+    drain_delay_s: float = Field(
+        0.0, ge=0, description="Seconds from NOT_SERVING to refusing calls; on a cluster what endpoints need to spread."
+    )
+    drain_grace_s: float = Field(
+        20.0, ge=0, description="Seconds that calls in flight may take after a stop; below the usual 30 s until a kill."
+    )
+    tls_certificate_file: Path | None = Field(None, description="PEM chain of the server; none serves in the clear.")
+    tls_key_file: Path | None = Field(None, description="PEM key of the server's certificate; set with it.")
+    tls_client_ca_file: Path | None = Field(
+        None, description="PEM authorities that clients' certificates must come from; none asks for no certificate."
+    )
+
+
+class ModelSettings(Settings):
+    """What a process that runs a model is told besides."""
+
+    model_repository: Path = Field(
+        EMBEDDED_REPOSITORY, description="Folder in Triton's layout with the releases; the embedded one by default."
+    )
+    onnx_threads: int = Field(
+        default_factory=available_cores, ge=1, description="Threads of one inference; all cores, for the least latency."
+    )
+    inference_queue: int = Field(
+        16, ge=1, description="Inferences that may wait; as many as calls are let in, so that these decide."
+    )
+
+
+class StageSettings(Settings):
+    """What a process that calls the model services is told besides."""
+
+    segmentation_address: str = Field(description="HOST:PORT of the segmentation; no default, to call no wrong one.")
+    enhancement_address: str = Field(description="HOST:PORT of the enhancement; no default, to call no wrong one.")
+    regression_address: str = Field(description="HOST:PORT of the regression; no default, to call no wrong one.")
+    cam_address: str = Field(description="HOST:PORT of the activation maps; no default, to call no wrong one.")
+    stage_tls_ca_file: Path | None = Field(
+        None, description="PEM authorities of the stages' certificates; none calls them in the clear."
+    )
+    stage_tls_certificate_file: Path | None = Field(None, description="PEM chain shown to the stages; for mutual TLS.")
+    stage_tls_key_file: Path | None = Field(None, description="PEM key of that certificate; set with it.")
+    stream_items_in_flight: int = Field(
+        4, ge=1, description="Items of one stream worked on at once; one for each stage of the chain."
+    )
+
+
+GROUPS: Final[tuple[type[Settings], ...]] = (ServerSettings, ModelSettings, StageSettings)
+KNOWN_KEYS: Final = frozenset(PREFIX + name.upper() for group in GROUPS for name in group.model_fields)
+
+Kind = TypeVar("Kind", bound=Settings)
+
+
+def read_settings(kind: type[Kind], environment: Mapping[str, str] = os.environ) -> Kind:
+    """The settings of a process. Raises ConfigurationError for a key that no process knows and for a bad value.
+
+    A key that another process reads is let through, since one environment often serves several.
+    """
+    unknown = sorted(key for key in environment if key.startswith(PREFIX) and key not in KNOWN_KEYS)
+    if unknown:
+        raise ConfigurationError("no such setting", field=unknown[0])
+    own = {name: environment[PREFIX + name.upper()] for name in kind.model_fields if PREFIX + name.upper() in environment}
+    try:
+        return kind.model_validate(own)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise ConfigurationError(first["msg"].lower(), field=PREFIX + str(first["loc"][0]).upper()) from error

@@ -1,0 +1,66 @@
+"""From a radiograph and its mask to the prepared hand that the regression reads (paper 2.2 and 2.3)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from services.core.domain.contracts import ENHANCER
+from services.core.domain.gates import GateThresholds, structure_change
+from services.core.domain.geometry import scale_square
+from services.core.domain.ports import Inference
+from services.core.domain.preprocess import Image, Mask, Square, hand_image, resize, to_frame
+from services.core.domain.reading import ModelVersion
+from services.core.domain.release import Release
+from services.core.runtime.deadlines import Deadline
+from services.core.runtime.workers import Workers
+
+
+@dataclass(frozen=True, slots=True)
+class Enhancement:
+    """The prepared hand (HAND_PX, HAND_PX) in [0, 1]; `crop` is the square of the radiograph that it shows."""
+
+    hand: Image
+    crop: Square
+    enhanced: bool
+    structure_change: float
+    model: ModelVersion
+
+
+class EnhancementPipeline:
+    """Prepares a hand, and keeps it as it was where the generator would change its structure."""
+
+    def __init__(self, inference: Inference, workers: Workers) -> None:
+        self._inference = inference
+        self._workers = workers
+
+    async def enhance(
+        self,
+        pixels: Image,
+        mask: Mask,
+        *,
+        true_shape: tuple[int, int] | None,
+        release: Release,
+        deadline: Deadline,
+    ) -> Enhancement:
+        """Prepare the hand of (H, W) pixels in [0, 1] inside `mask` (H, W). Raises InvalidRadiographError if empty."""
+        model = ModelVersion(ENHANCER, release.models[ENHANCER])
+        hand, crop = await self._workers.run(prepare, pixels, mask, true_shape)
+        outputs = await self._inference.infer(
+            model.name, model.version, {"hand": hand[None, None]}, timeout_s=deadline.left_s()
+        )
+        return await self._workers.run(conclude, hand, outputs["enhanced"][0, 0], crop, release.gates, model)
+
+
+def prepare(pixels: Image, mask: Mask, true_shape: tuple[int, int] | None) -> tuple[Image, Square]:
+    """The segmented hand (HAND_PX, HAND_PX), and the square of the radiograph that it shows."""
+    frame = to_frame(pixels, true_shape=true_shape)
+    on_frame = resize(mask, height=frame.shape[0], width=frame.shape[1]) >= 0.5  # noqa: PLR2004 -- a half
+    hand, square = hand_image(frame, np.asarray(on_frame, dtype=np.bool_))
+    return hand, scale_square(square, source=frame.shape, target=pixels.shape)
+
+
+def conclude(hand: Image, generated: Image, crop: Square, gates: GateThresholds, model: ModelVersion) -> Enhancement:
+    """The generated hand where it keeps the structure of `hand`, and `hand` itself where it does not."""
+    change = structure_change(hand, generated)
+    enhanced = change <= gates.maximum_structure_change
+    return Enhancement(generated if enhanced else hand, crop, enhanced, change, model)

@@ -1,0 +1,1 @@
+"""The segmentation service: finds the hand in a radiograph. It gives no age and knows no patient."""

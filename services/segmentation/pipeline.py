@@ -1,0 +1,85 @@
+"""From a radiograph to the hand's mask, or to the reason why there is none (paper 2.1)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from services.core.domain.contracts import SEGMENTER
+from services.core.domain.gates import Abstention, GateThresholds, check_contrast, check_mask
+from services.core.domain.ports import Inference
+from services.core.domain.postprocess import hand_mask
+from services.core.domain.preprocess import (
+    Image,
+    Mask,
+    Square,
+    hand_square,
+    resize,
+    segmenter_input,
+    to_frame,
+    uncrop_square,
+    whole,
+)
+from services.core.domain.reading import ModelVersion
+from services.core.domain.release import Release
+from services.core.runtime.deadlines import Deadline
+from services.core.runtime.workers import Workers
+
+
+@dataclass(frozen=True, slots=True)
+class Segmentation:
+    """The hand in a radiograph (H, W): `mask` and `crop` are in its pixels; no crop where the mask is empty."""
+
+    mask: Mask
+    crop: Square | None
+    foreground_fraction: float
+    abstention: Abstention | None
+    model: ModelVersion
+
+
+class SegmentationPipeline:
+    """Finds the hand."""
+
+    def __init__(self, inference: Inference, workers: Workers) -> None:
+        self._inference = inference
+        self._workers = workers
+
+    async def segment(
+        self, pixels: Image, *, true_shape: tuple[int, int] | None, release: Release, deadline: Deadline
+    ) -> Segmentation:
+        """Segment (H, W) pixels in [0, 1]; `true_shape` is their height and width before they were squashed."""
+        model = ModelVersion(SEGMENTER, release.models[SEGMENTER])
+        frame, batch = await self._workers.run(prepare, pixels, true_shape)
+        outputs = await self._inference.infer(
+            model.name, model.version, {"radiograph": batch}, timeout_s=deadline.left_s()
+        )
+        probability = outputs["hand_probability"][0, 0]
+        return await self._workers.run(conclude, frame, probability, pixels.shape, release.gates, model)
+
+
+def prepare(pixels: Image, true_shape: tuple[int, int] | None) -> tuple[Image, Image]:
+    """The frame (h, w) of (H, W) pixels, and the segmenter's input (1, 1, S, S)."""
+    frame = to_frame(pixels, true_shape=true_shape)
+    return frame, segmenter_input(frame)[None, None]
+
+
+def conclude(
+    frame: Image, probability: Image, shape: tuple[int, ...], gates: GateThresholds, model: ModelVersion
+) -> Segmentation:
+    """The hand of a frame (h, w) from the network's probability (S, S), brought to the radiograph's `shape` (H, W)."""
+    on_frame = uncrop_square(probability, whole(frame), height=frame.shape[0], width=frame.shape[1])
+    found = hand_mask(on_frame)
+    mask = scale_mask(found, height=shape[0], width=shape[1])
+    return Segmentation(
+        mask=mask,
+        crop=hand_square(mask) if mask.any() else None,
+        foreground_fraction=float(mask.mean()),
+        abstention=check_contrast(frame, gates) or check_mask(on_frame, found, gates),
+        model=model,
+    )
+
+
+def scale_mask(mask: Mask, *, height: int, width: int) -> Mask:
+    """A mask (h, w) at another size: what is covered by half or more stays covered."""
+    if mask.shape == (height, width):
+        return mask
+    return np.asarray(resize(mask, height=height, width=width) >= 0.5, dtype=np.bool_)  # noqa: PLR2004 -- a half

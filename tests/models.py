@@ -1,0 +1,143 @@
+"""Tiny models with the agreed contracts, whose answers a test can work out by hand, and a repository that holds them.
+
+The segmenter takes what is bright for the hand. The enhancer gives the hand back, or its negative. The regressor's age
+is BIAS_MONTHS plus MONTHS_PER_BRIGHTNESS times the mean brightness of the hand, and its only typicality that mean.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from services.core.adapters.model_store import preprocessing_sha256, publish_model, write_release
+from services.core.domain.contracts import CONTRACTS, ENHANCER, REGRESSOR, SEGMENTER, SEX_ORDER
+from services.core.domain.gates import GateThresholds, Reason, TypicalityLimit
+from services.core.domain.release import IntervalCell, Release
+
+BIAS_MONTHS: Final = (100.0, 90.0, 95.0)
+MONTHS_PER_BRIGHTNESS: Final = (60.0, 50.0, 55.0)
+HALF_WIDTH_MONTHS: Final = 12.0
+RELEASE_ID: Final = "tiny-1"
+GRID: Final = 7
+OPSET: Final = 18
+
+
+@dataclass(frozen=True, slots=True)
+class Variations:
+    """How a repository departs from the one that reads every hand."""
+
+    inventing: bool = False
+    least_typicality: float = 0.0
+    half_width_months: float = HALF_WIDTH_MONTHS
+
+
+def segmenter() -> onnx.ModelProto:
+    """Probability of the hand: a steep sigmoid of the brightness about 0.25."""
+    nodes = [
+        helper.make_node("Sub", ["radiograph", "middle"], ["above"]),
+        helper.make_node("Mul", ["above", "slope"], ["logit"]),
+        helper.make_node("Sigmoid", ["logit"], ["hand_probability"]),
+    ]
+    return _model(SEGMENTER, nodes, middle=np.float32(0.25), slope=np.float32(60))
+
+
+def enhancer(*, inventing: bool = False) -> onnx.ModelProto:
+    """The hand as it is; an inventing one gives its negative, in which no structure is left."""
+    if inventing:
+        return _model(ENHANCER, [helper.make_node("Sub", ["one", "hand"], ["enhanced"])], one=np.float32(1))
+    return _model(ENHANCER, [helper.make_node("Identity", ["hand"], ["enhanced"])])
+
+
+def regressor() -> onnx.ModelProto:
+    """Contributions in proportion to the brightness of each cell; mean plus bias is the age."""
+    cell = CONTRACTS[REGRESSOR].inputs[0].dims[1] // GRID
+    nodes = [
+        helper.make_node("AveragePool", ["hand"], ["cells"], kernel_shape=[cell, cell], strides=[cell, cell]),
+        helper.make_node("Conv", ["cells", "weight"], ["activation"]),
+        helper.make_node("ReduceMean", ["activation", "space"], ["mean_activation"], keepdims=0),
+        helper.make_node("Mul", ["mean_activation", "zero"], ["nothing"]),
+        helper.make_node("Add", ["nothing", "bias"], ["bias_months"]),
+        helper.make_node("Add", ["mean_activation", "bias_months"], ["age_months"]),
+        helper.make_node("ReduceMean", ["cells", "space"], ["typicality"], keepdims=0),
+    ]
+    return _model(
+        REGRESSOR,
+        nodes,
+        weight=np.array(MONTHS_PER_BRIGHTNESS, np.float32).reshape(3, 1, 1, 1),
+        bias=np.array([BIAS_MONTHS], np.float32),
+        zero=np.float32(0),
+        space=np.array([2, 3], np.int64),
+    )
+
+
+def tiny_release(release_id: str = RELEASE_ID, *, version: int = 1, variations: Variations | None = None) -> Release:
+    """A release of version `version` of every model, whose gates let through whatever shows a bright hand."""
+    chosen = variations or Variations()
+    limit = TypicalityLimit("brightness", chosen.least_typicality, Reason.NOT_LIKE_TRAINING)
+    return Release(
+        id=release_id,
+        models=dict.fromkeys(CONTRACTS, version),
+        preprocessing_sha256=preprocessing_sha256(),
+        interval_level=0.9,
+        interval_cells=tuple(
+            IntervalCell(sex, -np.inf, np.inf, chosen.half_width_months, calibration_images=100) for sex in SEX_ORDER
+        ),
+        gates=GateThresholds(
+            minimum_contrast=0.2,
+            minimum_foreground_fraction=0.02,
+            maximum_foreground_fraction=0.9,
+            minimum_mask_certainty=0.5,
+            typicality=(limit,),
+            maximum_interval_width_months=60.0,
+            maximum_structure_change=0.5,
+        ),
+        baseline_mae_months=8.0,
+    )
+
+
+def write_repository(root: Path, variations: Variations | None = None) -> Path:
+    """A model repository with one release, which is current."""
+    chosen = variations or Variations()
+    models = {SEGMENTER: segmenter(), ENHANCER: enhancer(inventing=chosen.inventing), REGRESSOR: regressor()}
+    for name, model in models.items():
+        weights = root / f"{name}.onnx"
+        root.mkdir(parents=True, exist_ok=True)
+        onnx.save(model, str(weights))
+        publish_model(root, CONTRACTS[name], 1, weights, {"model": name, "trained_on": "nothing: made by hand"})
+        weights.unlink()
+    write_release(root, tiny_release(variations=chosen), current=True)
+    return root
+
+
+def hand_picture(height: int = 320, width: int = 260) -> NDArray[np.float32]:
+    """A drawn hand, bright on dark, (height, width) in [0, 1]: palm, five fingers, wrist."""
+    rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
+    y, x = rows / height, columns / width
+    palm = ((y - 0.65) / 0.2) ** 2 + ((x - 0.5) / 0.22) ** 2 < 1
+    fingers = (y > 0.15) & (y < 0.65) & (x > 0.28) & (x < 0.72) & (np.sin(x * 45) > -0.2)
+    wrist = (y >= 0.65) & (y < 0.97) & (np.abs(x - 0.5) < 0.13)
+    bone = 0.7 + 0.15 * np.sin(x * 31) * np.cos(y * 23)
+    return np.where(palm | fingers | wrist, bone, 0.03 + 0.02 * np.sin(x * 9)).astype(np.float32)
+
+
+def _model(name: str, nodes: list[onnx.NodeProto], **constants: np.ndarray | np.generic) -> onnx.ModelProto:
+    contract = CONTRACTS[name]
+
+    def info(tensor: str, dims: tuple[int, ...]) -> onnx.ValueInfoProto:
+        sizes = ["batch", *(f"{tensor}_{axis}" if size < 0 else size for axis, size in enumerate(dims))]
+        return helper.make_tensor_value_info(tensor, TensorProto.FLOAT, sizes)
+
+    graph = helper.make_graph(
+        nodes,
+        name,
+        [info(spec.name, spec.dims) for spec in contract.inputs],
+        [info(spec.name, spec.dims) for spec in contract.outputs],
+        [numpy_helper.from_array(np.asarray(value), constant) for constant, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
+    onnx.checker.check_model(model)
+    return model
