@@ -1,0 +1,61 @@
+# `make help` lists what there is. Everything installs itself into .venv; Python 3.11 or newer, git and make are enough.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+SOURCES := services training tests benchmarks
+IMAGES ?=
+
+.PHONY: help demo test test-training lint format bench protos clean
+.DEFAULT_GOAL := help
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+$(VENV)/.created:
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.serving: pyproject.toml constraints.txt | $(VENV)/.created
+	@echo "Installing what the services need into $(VENV) ..."
+	$(PIP) --editable '.[serving,cpu]'
+	@touch $@
+
+$(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/.created
+	@echo "Installing what the services, the tests and the checks need into $(VENV) ..."
+	$(PIP) --editable '.[serving,cpu,test,dev]'
+	@touch $@ $(VENV)/.serving
+
+$(VENV)/.training: $(VENV)/.test
+	$(PIP) --editable '.[training]' $(TORCH)
+	@touch $@
+
+demo: $(VENV)/.serving ## Read the sample hands, or IMAGES=DIR, through the real services; prints where the report is
+	$(BIN)/boneage demo $(if $(IMAGES),--images $(IMAGES))
+
+test: $(VENV)/.test lint ## Check the code and run every test that this machine can run
+	$(BIN)/python -m pytest
+
+test-training: $(VENV)/.training test ## The same with torch, for the tests of the networks and the training
+
+lint: $(VENV)/.test ## ruff, mypy --strict, import contracts, protos
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/buf lint protos
+
+format: $(VENV)/.test ## Put the code into its form
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.test ## Speed and memory of the services against the same work called directly; prints a table and JSON
+	$(BIN)/python -m benchmarks.speed --out build/speed.json
+	$(if $(DATA),$(BIN)/python -m benchmarks.accuracy --data $(DATA) --out build/accuracy.json)
+
+protos: $(VENV)/.test ## Generate protos/gen from protos/boneage
+	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python -m grpc_tools.protoc -I protos --python_out=protos/gen \
+		--grpc_python_out=protos/gen --mypy_out=quiet:protos/gen --mypy_grpc_out=quiet:protos/gen protos/boneage/v1/*.proto
+
+clean: ## Remove what was installed and built
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
