@@ -121,7 +121,7 @@ def hand_picture(height: int = 320, width: int = 260) -> NDArray[np.float32]:
     fingers = (y > 0.15) & (y < 0.65) & (x > 0.28) & (x < 0.72) & (np.sin(x * 45) > -0.2)
     wrist = (y >= 0.65) & (y < 0.97) & (np.abs(x - 0.5) < 0.13)
     bone = 0.7 + 0.15 * np.sin(x * 31) * np.cos(y * 23)
-    return np.where(palm | fingers | wrist, bone, 0.03 + 0.02 * np.sin(x * 9)).astype(np.float32)
+    return np.asarray(np.where(palm | fingers | wrist, bone, 0.03 + 0.02 * np.sin(x * 9)), dtype=np.float32)
 
 
 def _model(name: str, nodes: list[onnx.NodeProto], **constants: np.ndarray | np.generic) -> onnx.ModelProto:

@@ -26,7 +26,7 @@ async def serve(process: Process, settings: Settings) -> None:
     servicer = AssessmentServicer(pipeline, process.workers, process.telemetry, bounds)
     async with AsyncExitStack() as stack:
         for channel in channels.values():
-            stack.push_async_callback(channel.close)
+            stack.push_async_callback(channel.close, None)
         await stack.enter_async_context(
             process.serving(Registration(SERVICE, servicer, add_AssessmentServiceServicer_to_server))
         )

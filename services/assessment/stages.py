@@ -39,9 +39,10 @@ SERVICES: Final[Mapping[str, str]] = {
 
 def open_channels(settings: Settings) -> dict[str, grpc.aio.Channel]:
     """A channel to each stage, by its name."""
-    tls = settings.stage_tls_ca_file and Tls(
-        settings.stage_tls_ca_file, settings.stage_tls_certificate_file, settings.stage_tls_key_file
-    )
+    authorities = settings.stage_tls_ca_file
+    tls = None
+    if authorities is not None:
+        tls = Tls(authorities, settings.stage_tls_certificate_file, settings.stage_tls_key_file)
     return {
         name: connect(getattr(settings, f"{name}_address"), service, tls=tls, attempts=ATTEMPTS)
         for name, service in SERVICES.items()

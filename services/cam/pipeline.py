@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from services.core.domain.contracts import REGRESSOR, SEX_ORDER, Sex
 from services.core.domain.ports import Inference
-from services.core.domain.preprocess import HAND_PX, Image, Mask, Square, crop_square, whole
+from services.core.domain.preprocess import HAND_PX, Image, Square, crop_square, whole
 from services.core.domain.reading import Activation, ModelVersion
 from services.core.domain.release import Release
 from services.core.errors import InvalidRequestError
@@ -17,7 +17,7 @@ from services.core.runtime.deadlines import Deadline
 from services.core.runtime.workers import Workers
 
 COLOURS: Final = cv2.COLORMAP_INFERNO
-HEAT_SHARE: Final = 0.45
+GREATEST_HEAT_SHARE: Final = 0.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,6 @@ class HeatMap:
     """A map (H, W) of a radiograph: 0 is `low_months`, 255 is `high_months`, and 0 outside the crop."""
 
     heat: NDArray[np.uint8]
-    inside: Mask
     low_months: float
     high_months: float
 
@@ -64,7 +63,7 @@ def heat_map(activation: Activation, crop: Square, *, shape: tuple[int, int]) ->
     low, high = float(months[inside].min()), float(months[inside].max())
     scaled = (months - low) * (255 / (high - low) if high > low else 0)
     heat = np.where(inside, np.rint(np.clip(scaled, 0, 255)), 0).astype(np.uint8)
-    return HeatMap(heat, inside, low, high)
+    return HeatMap(heat, low, high)
 
 
 def interpolation(pixels: int, start: int, side: int, cells: int) -> tuple[Image, NDArray[np.bool_]]:
@@ -79,8 +78,11 @@ def interpolation(pixels: int, start: int, side: int, cells: int) -> tuple[Image
 
 
 def overlay(pixels: Image, heat_map: HeatMap) -> NDArray[np.uint8]:
-    """The map in colours over the grey radiograph (H, W) in [0, 1]: (H, W, 3) blue, green, red."""
-    grey = np.rint(pixels * 255).astype(np.uint8)
-    base = cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR)
-    coloured = cv2.addWeighted(cv2.applyColorMap(heat_map.heat, COLOURS), HEAT_SHARE, base, 1 - HEAT_SHARE, 0)
-    return np.where(heat_map.inside[:, :, None], coloured, base).astype(np.uint8)
+    """The map in colours over the grey radiograph (H, W) in [0, 1]: (H, W, 3) blue, green, red.
+
+    A place shows the more colour the more it contributes, so that what contributes least stays a plain radiograph.
+    """
+    base = cv2.cvtColor(np.rint(pixels * 255).astype(np.uint8), cv2.COLOR_GRAY2BGR)
+    share = heat_map.heat[:, :, None] * np.float32(GREATEST_HEAT_SHARE / 255)
+    mixed = base + share * (cv2.applyColorMap(heat_map.heat, COLOURS) - base.astype(np.float32))
+    return np.rint(mixed).astype(np.uint8)

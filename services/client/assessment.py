@@ -34,7 +34,7 @@ class AssessmentClient:
 
     async def close(self) -> None:
         """Close the channel; calls in flight are cancelled."""
-        await self._channel.close()
+        await self._channel.close(None)
 
     async def assess(self, request: assessment_pb2.AssessRequest) -> assessment_pb2.AssessResponse:
         """Assess one radiograph within the deadline."""

@@ -91,6 +91,6 @@ def calling() -> Iterator[None]:
 
 def _read(path: Path | None) -> bytes | None:
     try:
-        return path and path.read_bytes()
+        return None if path is None else path.read_bytes()
     except OSError as error:
         raise ConfigurationError(f"cannot read {path}: {error.strerror}", field="tls") from error

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from services.core.domain.contracts import SEGMENTER
-from services.core.domain.gates import Abstention, GateThresholds, check_contrast, check_mask
+from services.core.domain.gates import Abstention, GateThresholds, Reason, check_contrast, check_mask
 from services.core.domain.ports import Inference
 from services.core.domain.postprocess import hand_mask
 from services.core.domain.preprocess import (
@@ -73,9 +73,14 @@ def conclude(
         mask=mask,
         crop=hand_square(mask) if mask.any() else None,
         foreground_fraction=float(mask.mean()),
-        abstention=check_contrast(frame, gates) or check_mask(on_frame, found, gates),
+        abstention=check_contrast(frame, gates) or check_mask(on_frame, found, gates) or check_not_empty(mask),
         model=model,
     )
+
+
+def check_not_empty(mask: Mask) -> Abstention | None:
+    """Refuse an empty mask, whatever the release's limits let through: there is nothing to crop to."""
+    return None if mask.any() else Abstention(Reason.NO_HAND, "the mask is empty")
 
 
 def scale_mask(mask: Mask, *, height: int, width: int) -> Mask:

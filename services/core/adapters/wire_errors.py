@@ -1,8 +1,8 @@
 """Turns the error tree into gRPC statuses with google.rpc details, and statuses back into the tree."""
 
 import re
-from collections.abc import Iterator, Mapping
-from typing import Final
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final, cast
 
 import grpc
 from google.protobuf import any_pb2, message
@@ -95,7 +95,8 @@ def _kind(error: grpc.aio.AioRpcError, info: error_details_pb2.ErrorInfo) -> typ
 
 
 def _status_of(error: grpc.aio.AioRpcError) -> status_pb2.Status:
-    for key, value in error.trailing_metadata() or ():
+    metadata = cast("Iterable[tuple[str, str | bytes]]", error.trailing_metadata() or ())
+    for key, value in metadata:
         if key == DETAILS_KEY and isinstance(value, bytes):
             return status_pb2.Status.FromString(value)
     return status_pb2.Status()

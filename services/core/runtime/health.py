@@ -24,12 +24,17 @@ class Health(health_pb2_grpc.HealthServicer):
         self.stopping = False
         self._closed = False
 
-    async def set_serving(self, serving: bool) -> None:
+    async def set_serving(self, *, serving: bool) -> None:
         """Say whether calls are answered; without effect once the process is stopping."""
         async with self._changed:
             self.serving = serving and not self.stopping
             self.started |= self.serving
             self._changed.notify_all()
+
+    async def until_serving(self) -> None:
+        """Wait until calls are answered."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self.serving)
 
     async def stop(self) -> None:
         """NOT_SERVING from here on, whatever is set later."""
@@ -54,14 +59,19 @@ class Health(health_pb2_grpc.HealthServicer):
         self, request: health_pb2.HealthCheckRequest, context: Context
     ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
         """The state of a service now and at each change."""
-        last = None
-        while not self._closed:
+        last: int | None = None
+        while True:
             status = self._status(request.service)
             if status != last:
                 yield health_pb2.HealthCheckResponse(status=status)
-                last = status
-            async with self._changed:
-                await self._changed.wait_for(lambda: self._closed or self._status(request.service) != last)
+            if self._closed:
+                return
+            last = status
+            await self._until_other(request.service, status)
+
+    async def _until_other(self, service: str, last: int) -> None:
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._closed or self._status(service) != last)
 
     def _status(self, service: str) -> health_pb2.HealthCheckResponse.ServingStatus:
         if service not in self._names:

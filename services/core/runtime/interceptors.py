@@ -50,7 +50,7 @@ class Outcome:
     error: BoneageError | None = None
 
 
-class CallInterceptor(grpc.aio.ServerInterceptor):
+class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] -- generic in the stubs alone
     """Wraps the handlers of all methods of a server."""
 
     def __init__(self, telemetry: Telemetry, admission: Admission) -> None:
@@ -73,7 +73,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return self._single(handler, Method(_kind(handler), service, name))
 
     def _single(self, handler: Handler, method: Method) -> Handler:
-        inner = handler.stream_unary if handler.request_streaming else handler.unary_unary
+        inner: Any = handler.stream_unary if handler.request_streaming else handler.unary_unary
 
         async def answer(request: Any, context: Context) -> Any:
             async with self._around(method, context):
@@ -83,7 +83,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return make(answer, handler.request_deserializer, handler.response_serializer)
 
     def _streaming(self, handler: Handler, method: Method) -> Handler:
-        inner = handler.stream_stream if handler.request_streaming else handler.unary_stream
+        inner: Any = handler.stream_stream if handler.request_streaming else handler.unary_stream
 
         async def answer(request: Any, context: Context) -> AsyncIterator[Any]:
             async with self._around(method, context):

@@ -77,7 +77,8 @@ def server_credentials(settings: ServerSettings) -> grpc.ServerCredentials | Non
         return None
     chain = read_pem(settings.tls_certificate_file, "BONEAGE_TLS_CERTIFICATE_FILE")
     key = read_pem(settings.tls_key_file, "BONEAGE_TLS_KEY_FILE")
-    authorities = settings.tls_client_ca_file and read_pem(settings.tls_client_ca_file, "BONEAGE_TLS_CLIENT_CA_FILE")
+    client_ca = settings.tls_client_ca_file
+    authorities = None if client_ca is None else read_pem(client_ca, "BONEAGE_TLS_CLIENT_CA_FILE")
     return grpc.ssl_server_credentials([(key, chain)], authorities, require_client_auth=authorities is not None)
 
 

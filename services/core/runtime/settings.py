@@ -1,7 +1,6 @@
 """The settings of every process: `BONEAGE_*` in the environment, read once, anything unknown refused."""
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -23,7 +22,7 @@ def available_cores() -> int:
 class Settings(BaseSettings):
     """The base of all groups."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", protected_namespaces=())
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid", protected_namespaces=())
 
 
 class ServerSettings(Settings):
@@ -104,17 +103,16 @@ KNOWN_KEYS: Final = frozenset(PREFIX + name.upper() for group in GROUPS for name
 Kind = TypeVar("Kind", bound=Settings)
 
 
-def read_settings(kind: type[Kind], environment: Mapping[str, str] = os.environ) -> Kind:
+def read_settings(kind: type[Kind]) -> Kind:
     """The settings of a process. Raises ConfigurationError for a key that no process knows and for a bad value.
 
     A key that another process reads is let through, since one environment often serves several.
     """
-    unknown = sorted(key for key in environment if key.startswith(PREFIX) and key not in KNOWN_KEYS)
+    unknown = sorted(key for key in os.environ if key.startswith(PREFIX) and key not in KNOWN_KEYS)
     if unknown:
         raise ConfigurationError("no such setting", field=unknown[0])
-    own = {name: environment[PREFIX + name.upper()] for name in kind.model_fields if PREFIX + name.upper() in environment}
     try:
-        return kind.model_validate(own)
+        return kind()
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise ConfigurationError(first["msg"].lower(), field=PREFIX + str(first["loc"][0]).upper()) from error
