@@ -32,7 +32,8 @@ def decode_dicom(data: bytes, *, limits: Limits) -> Decoded:
     with reading("the DICOM header is damaged"):
         layout = pixel_layout(file.dataset)
         limits.check_size(layout.rows, layout.columns, field=FIELD)
-    codes = read_codes(file, layout)
+    with reading("its pixel data are damaged"):
+        codes = read_codes(file, layout)
     with reading("the DICOM header's grey scale is damaged"):
         table = grey_table(file.dataset, layout, codes)
         return Decoded(apply_table(table, codes), _sex(file), text(file.dataset, "StudyInstanceUID") or None)

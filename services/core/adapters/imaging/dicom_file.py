@@ -21,13 +21,13 @@ META_GROUP: Final = 0x0002
 # A radiograph's header has a few hundred elements, and each takes about two reads.
 MAXIMUM_READS: Final = 100_000
 
-# Transfer syntaxes that are read, each with the plugin of pydicom that decodes it; none where nothing is compressed.
+# Transfer syntaxes that are read, each with the plugin of pydicom that decodes it, where it is one.
 PLUGINS: Final[Mapping[UID, str]] = {
     uid.ImplicitVRLittleEndian: "",
     uid.ExplicitVRLittleEndian: "",
     uid.DeflatedExplicitVRLittleEndian: "",
     uid.ExplicitVRBigEndian: "",
-    uid.RLELossless: "pylibjpeg",
+    uid.RLELossless: "",
     uid.JPEGBaseline8Bit: "pylibjpeg",
     uid.JPEGExtended12Bit: "pylibjpeg",
     uid.JPEGLossless: "pylibjpeg",

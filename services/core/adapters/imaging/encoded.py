@@ -2,7 +2,7 @@
 
 import struct
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,16 +10,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from services.core.adapters.imaging.codestream import judging
 from services.core.adapters.imaging.decoded import Decoded
-from services.core.adapters.imaging.headers import (
-    BASELINE,
-    END_OF_IMAGE,
-    EXTENDED,
-    JPEG_SIGNATURE,
-    PROGRESSIVE,
-    START_OF_SCAN,
-    jpeg_header,
-)
+from services.core.adapters.imaging.jpeg import BASELINE, EXTENDED, PROGRESSIVE, jpeg_header
+from services.core.adapters.imaging.jpeg import SIGNATURE as JPEG_SIGNATURE
 from services.core.adapters.imaging.limits import Limits
 from services.core.adapters.imaging.raw import unit_range
 from services.core.errors import InvalidRadiographError, UnsupportedFormatError
@@ -28,8 +22,6 @@ FIELD: Final = "radiograph.encoded"
 PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 PNG_CHUNK_OVERHEAD_BYTES: Final = 12
 MAXIMUM_PNG_CHUNKS: Final = 50_000
-# A progressive JPEG costs a pass over all pixels per scan; encoders write about ten, a decompression bomb thousands.
-MAXIMUM_JPEG_SCANS: Final = 32
 JPEG_BITS: Final = 8
 JPEG_COMPONENTS: Final = (1, 3)
 GREY, COLOUR, COLOUR_AND_ALPHA = 1, 3, 4
@@ -57,10 +49,8 @@ def decode_encoded(data: bytes, *, limits: Limits) -> Decoded:
     kind = next((kind for kind in KINDS if data.startswith(kind.signature)), None)
     if kind is None:
         raise UnsupportedFormatError("is neither a PNG nor a JPEG file", field=FIELD)
-    try:
+    with judging(f"{kind.name} stream", field=FIELD):
         height, width = kind.checked_size(data)
-    except (ValueError, struct.error) as error:
-        raise InvalidRadiographError(f"the {kind.name} file is damaged or cut short", field=FIELD) from error
     limits.check_size(height, width, field=FIELD)
     return Decoded(unit_range(_grey(_pixels(data, kind))))
 
@@ -97,11 +87,9 @@ def _png_size(data: bytes) -> tuple[int, int]:
     """Height and width of a PNG file whose chunks are whole, up to its end. Raises ValueError, struct.error."""
     chunks = _png_chunks(data)
     kind, header = next(chunks)
+    if kind != b"IHDR" or b"IDAT" not in [kind for kind, _ in chunks]:
+        raise ValueError("has no header or no pixels")
     width, height = struct.unpack_from(">II", header)
-    if kind != b"IHDR" or not any(kind == b"IDAT" for kind, _ in chunks):
-        raise ValueError("no header or no pixels")
-    for _ in chunks:
-        pass
     return height, width
 
 
@@ -112,25 +100,21 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
         length, kind = struct.unpack_from(">I4s", view, place)
         (expected,) = struct.unpack_from(">I", view, place + 8 + length)
         if zlib.crc32(view[place + 4 : place + 8 + length]) != expected:
-            raise ValueError("a chunk whose sum is wrong")
+            raise ValueError("has a chunk whose sum is wrong")
         yield kind, view[place + 8 : place + 8 + length]
         if kind == b"IEND":
             return
         place += length + PNG_CHUNK_OVERHEAD_BYTES
-    raise ValueError("more chunks than any image needs")
+    raise ValueError("has more chunks than any image needs")
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int]:
-    """Height and width of a JPEG file that has its end. Raises ValueError, struct.error, UnsupportedFormatError."""
+    """Height and width of a whole JPEG file. Raises ValueError, struct.error, UnsupportedFormatError."""
     header = jpeg_header(data)
     if header.frame not in {BASELINE, EXTENDED, PROGRESSIVE} or header.precision_bits != JPEG_BITS:
         raise UnsupportedFormatError("JPEG is read as 8-bit baseline or progressive only", field=FIELD)
     if header.components not in JPEG_COMPONENTS:
         raise UnsupportedFormatError(f"JPEG with {header.components} components is not grey", field=FIELD)
-    # Markers cannot occur inside coded pixels (T.81 B.1.1.5), so a search finds them.
-    scan = bytes((0xFF, START_OF_SCAN))
-    if data.rfind(bytes((0xFF, END_OF_IMAGE))) < data.rfind(scan) or data.count(scan) > MAXIMUM_JPEG_SCANS:
-        raise ValueError("no end, or more scans than any image needs")
     return header.height, header.width
 
 

@@ -11,17 +11,12 @@ from pydicom.encaps import encapsulate
 from pydicom.pixels import get_decoder
 from pydicom.uid import UID
 
+from services.core.adapters.imaging.codestream import Codestream, judging
 from services.core.adapters.imaging.dicom_file import PLUGINS, DicomFile
 from services.core.adapters.imaging.dicom_values import FIELD, reading
-from services.core.adapters.imaging.headers import (
-    BASELINE,
-    EXTENDED,
-    JPEG_LS,
-    LOSSLESS,
-    Codestream,
-    jpeg_2000_header,
-    jpeg_header,
-)
+from services.core.adapters.imaging.jpeg import BASELINE, EXTENDED, JPEG_LS, LOSSLESS, jpeg_header
+from services.core.adapters.imaging.jpeg_2000 import jpeg_2000_header
+from services.core.adapters.imaging.rle import decode_rle
 from services.core.errors import InvalidRadiographError
 
 Codes = NDArray[np.uint8] | NDArray[np.uint16]
@@ -73,22 +68,33 @@ def read_codes(file: DicomFile, layout: PixelLayout) -> Codes:
 
     Raises InvalidRadiographError where the pixel data are not what the header says, or cannot be decoded.
     """
-    with reading("the pixel data are damaged"):
-        source = bytes(file.dataset["PixelData"].value)
-    if file.transfer_syntax.is_encapsulated:
-        frame = single_frame(source)
-        _check_codestream(frame, file.transfer_syntax, layout)
-        source = encapsulate([frame], has_bot=False)
-    else:
-        _check_length(len(source), layout)
-    patterns = _decode(source, file.transfer_syntax, layout)
-    if file.transfer_syntax.is_encapsulated and not layout.signed and int(patterns.max()) >> layout.shift > layout.mask:
-        raise InvalidRadiographError(f"stores values of more than {layout.bits_stored} bits", field=FIELD)
+    patterns = _compressed(file, layout) if file.transfer_syntax.is_encapsulated else _native(file, layout)
     return (patterns >> layout.shift) & patterns.dtype.type(layout.mask)
 
 
-def _decode(source: bytes, syntax: UID, layout: PixelLayout) -> Codes:
-    with reading("the pixel data cannot be decoded"):
+def _native(file: DicomFile, layout: PixelLayout) -> Codes:
+    element = file.dataset["PixelData"]
+    _check_length(len(element.value), layout)
+    return _decode(element.value, element.VR, file.transfer_syntax, layout)
+
+
+def _compressed(file: DicomFile, layout: PixelLayout) -> Codes:
+    frame, syntax = single_frame(file.dataset["PixelData"].value), file.transfer_syntax
+    if syntax == uid.RLELossless:
+        with judging(f"{syntax.name} frame", field=FIELD):
+            pixels = decode_rle(
+                frame, rows=layout.rows, columns=layout.columns, bytes_per_pixel=layout.bits_allocated // 8
+            )
+        return as_patterns(pixels)
+    _check_codestream(frame, syntax, layout)
+    patterns = _decode(encapsulate([frame], has_bot=False), "OB", syntax, layout)
+    if not layout.signed and int(patterns.max()) >> layout.shift > layout.mask:
+        raise InvalidRadiographError(f"stores values of more than {layout.bits_stored} bits", field=FIELD)
+    return patterns
+
+
+def _decode(source: bytes, vr: str, syntax: UID, layout: PixelLayout) -> Codes:
+    with reading("its pixel data cannot be decoded"):
         pixels, _ = get_decoder(syntax).as_array(
             source,
             raw=True,
@@ -103,11 +109,16 @@ def _decode(source: bytes, syntax: UID, layout: PixelLayout) -> Codes:
             pixel_representation=int(layout.signed),
             number_of_frames=1,
             pixel_keyword="PixelData",
-            pixel_vr="OW",
+            pixel_vr=vr,
             correct_unused_bits=False,
         )
+        return as_patterns(pixels.reshape(layout.rows, layout.columns))
+
+
+def as_patterns(pixels: NDArray[np.generic]) -> Codes:
+    """Whole numbers of any sign and byte order as the bit patterns they are stored in."""
     native = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
-    return native.view(np.dtype(f"u{native.dtype.itemsize}")).reshape(layout.rows, layout.columns)
+    return native.view(np.dtype(f"u{native.dtype.itemsize}"))
 
 
 def single_frame(pixel_data: bytes) -> bytes:
@@ -138,13 +149,11 @@ def _check_length(length: int, layout: PixelLayout) -> None:
 
 def _check_codestream(frame: bytes, syntax: UID, layout: PixelLayout) -> None:
     """A codec takes memory for what the codestream declares, so that must be what the header declared."""
-    if syntax not in CODINGS:
-        return
     coding = CODINGS[syntax]
-    with reading(f"the pixel data are not {syntax.name}"):
+    with judging(f"{syntax.name} stream", field=FIELD):
         found = coding.header(frame)
     if found.frame not in coding.frames:
-        raise InvalidRadiographError(f"the pixel data are not {syntax.name}", field=FIELD)
+        raise InvalidRadiographError(f"its pixel data are not {syntax.name}", field=FIELD)
     if (found.height, found.width, found.components) != (layout.rows, layout.columns, 1):
         raise InvalidRadiographError(
             f"its compressed pixels are {found.height} x {found.width} x {found.components}, "
