@@ -103,9 +103,10 @@ def check_interval(low_months: float, high_months: float, limits: GateThresholds
 def structure_change(before: Image, after: Image) -> float:
     """Worst local change of structure between two hands (S, S): 1 - the least windowed structure term of SSIM.
 
-    The structure term is the correlation of both images in a window (Wang Z et al., IEEE TIP 2004, eq. 10): a stretch of
-    contrast leaves it at 1, a bone erased or invented in a window lowers it there.
+    The structure term is the correlation of both images in a window (Wang Z et al., IEEE TIP 2004, eq. 10): a stretch
+    of contrast leaves it at 1, a bone erased or invented in a window lowers it there.
     """
+
     def blur(image: Image) -> Image:
         return np.asarray(cv2.GaussianBlur(image, (0, 0), 2.0), dtype=np.float32)
 

@@ -1,4 +1,4 @@
-"""What a reading consists of besides its number: the model that answered, and where in the hand the number came from."""
+"""What a reading consists of besides its number: the model that answered, and where in the hand it came from."""
 
 from dataclasses import dataclass
 
