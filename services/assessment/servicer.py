@@ -18,6 +18,7 @@ from services.core.domain.contracts import Sex
 from services.core.errors import BoneageError
 from services.core.runtime.admission import Admission
 from services.core.runtime.deadlines import Deadline
+from services.core.runtime.interceptors import error_facts
 from services.core.runtime.telemetry import Telemetry
 from services.core.runtime.workers import Workers
 
@@ -70,7 +71,7 @@ class AssessmentServicer(assessment_pb2_grpc.AssessmentServiceServicer):
             answer.response.CopyFrom(await self._assess(request.request, deadline))
         except BoneageError as error:
             code = status_code(type(error)).name
-            self._log.info("item", code=code, error=type(error).__name__, field=error.field, reason=error.reason)
+            self._log.info("item", code=code, **error_facts(error))
             answer.failure.CopyFrom(assessment_pb2.Failure(code=code, field=error.field, reason=error.reason))
         return answer
 

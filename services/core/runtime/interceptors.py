@@ -1,4 +1,4 @@
-"""What happens around every call: counted, timed, let in or refused, its errors turned into statuses, one line logged."""
+"""What happens around every call: counted, timed, let in or refused; errors become statuses; one line is logged."""
 
 import asyncio
 import time
@@ -13,6 +13,7 @@ import structlog
 from services.core.adapters.wire_errors import DETAILS_KEY, status_code, to_status
 from services.core.errors import BoneageError
 from services.core.runtime.admission import Admission
+from services.core.runtime.logs import where
 from services.core.runtime.telemetry import Telemetry
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -79,7 +80,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] -- 
             async with self._around(method, context):
                 return await inner(request, context)
 
-        make = grpc.stream_unary_rpc_method_handler if handler.request_streaming else grpc.unary_unary_rpc_method_handler
+        streams = handler.request_streaming
+        make = grpc.stream_unary_rpc_method_handler if streams else grpc.unary_unary_rpc_method_handler
         return make(answer, handler.request_deserializer, handler.response_serializer)
 
     def _streaming(self, handler: Handler, method: Method) -> Handler:
@@ -90,7 +92,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] -- 
                 async for response in inner(request, context):
                     yield response
 
-        make = grpc.stream_stream_rpc_method_handler if handler.request_streaming else grpc.unary_stream_rpc_method_handler
+        streams = handler.request_streaming
+        make = grpc.stream_stream_rpc_method_handler if streams else grpc.unary_stream_rpc_method_handler
         return make(answer, handler.request_deserializer, handler.response_serializer)
 
     @asynccontextmanager
@@ -112,9 +115,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] -- 
             expired = context.time_remaining() == 0
             outcome.code = grpc.StatusCode.DEADLINE_EXCEEDED if expired else grpc.StatusCode.CANCELLED
             raise
-        except Exception:
+        except Exception as error:  # noqa: BLE001 -- the boundary: nothing of it may reach a client
             outcome.code = grpc.StatusCode.INTERNAL
-            self._log.exception("unexpected error", method=method.name)
+            self._log.error("unexpected error", method=method.name, error=type(error).__name__, where=where(error))
             await context.abort(grpc.StatusCode.INTERNAL, "an unexpected error; the server's log has it")
         finally:
             self._finish(method, outcome, time.perf_counter() - started_s)
@@ -122,11 +125,21 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] -- 
     def _finish(self, method: Method, outcome: Outcome, seconds: float) -> None:
         self._telemetry.calls_handled.labels(*method.labels, CODE_NAMES[outcome.code]).inc()
         self._telemetry.handling_seconds.labels(*method.labels).observe(seconds)
-        facts: dict[str, object] = {"service": method.service, "method": method.name, "code": outcome.code.name}
-        if outcome.error is not None:
-            facts |= {"error": type(outcome.error).__name__, "field": outcome.error.field, "reason": outcome.error.reason}
         log = self._log.info if method.is_ours else self._log.debug
-        log("call", **facts, ms=round(seconds * 1e3, 1))
+        facts = {} if outcome.error is None else error_facts(outcome.error)
+        log(
+            "call",
+            service=method.service,
+            method=method.name,
+            code=outcome.code.name,
+            ms=round(seconds * 1e3, 1),
+            **facts,
+        )
+
+
+def error_facts(error: BoneageError) -> dict[str, str]:
+    """An error of ours as a log line tells it."""
+    return {"error": type(error).__name__, "field": error.field, "reason": error.reason}
 
 
 async def _abort(context: Context, error: BoneageError) -> None:

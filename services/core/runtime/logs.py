@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import traceback
 from typing import Final, Literal
 
 import structlog
@@ -15,6 +16,11 @@ LEVELS: Final[dict[Level, int]] = {
 }
 
 
+def where(error: BaseException) -> list[str]:
+    """The places that an exception came through, outermost first, without its text and without any value."""
+    return [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
+
+
 def configure_logs(level: Level) -> None:
     """Write structlog's events as JSON lines from `level` up."""
     structlog.configure(
@@ -22,7 +28,6 @@ def configure_logs(level: Level) -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.dict_tracebacks,
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),

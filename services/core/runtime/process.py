@@ -54,9 +54,9 @@ class Process:
         await self.health.set_serving(serving=ready)
         if not (first and self.health.serving):
             return
-        self._log.info("ready", service=self.service, grpc_port=self.grpc_port, http_port=self.http_port)
         if self.settings.ready_file is not None:
             write_ready_file(self.settings.ready_file, grpc_port=self.grpc_port, http_port=self.http_port)
+        self._log.info("ready", service=self.service, grpc_port=self.grpc_port, http_port=self.http_port)
 
     @asynccontextmanager
     async def serving(self, registration: Registration) -> AsyncIterator[None]:
