@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from typing import TypeVar
 
 Job = TypeVar("Job")
@@ -11,7 +11,7 @@ Result = TypeVar("Result")
 
 async def in_order(
     jobs: Iterable[Job], work: Callable[[Job], Awaitable[Result]], *, in_flight: int
-) -> AsyncIterator[Result]:
+) -> AsyncGenerator[Result, None]:
     """Results of `work` in the order of `jobs`, each as soon as it and those before it are ready.
 
     At most `in_flight` are worked on or waiting to be taken; those left are cancelled when the iteration ends early.

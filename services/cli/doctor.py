@@ -1,66 +1,68 @@
 """Looks for what keeps the system from running on this machine, and names each fault with its fix."""
 
-import re
 import socket
-import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from importlib import metadata
-from pathlib import Path
 from typing import Final
 
 import psutil
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
+from services.cli.environment import Finding, check_packages, check_python
 from services.cli.supervisor import LOOPBACK, is_serving
+from services.core.adapters.inference_onnxruntime import load_session
+from services.core.adapters.model_store import ReleaseStore
+from services.core.errors import BoneageError, ConfigurationError
+from services.core.runtime.settings import ModelSettings, ServerSettings, read_settings
 
-MINIMUM_PYTHON: Final = (3, 11)
 MINIMUM_MEMORY_GIB: Final = 1.5
 PORTS: Final = {"gRPC": 50051, "HTTP": 9100}
-RUNTIMES: Final = ("onnxruntime", "onnxruntime-gpu")
 HEALTH_TIMEOUT_S: Final = 3.0
-INSTALL: Final = "pip install -e '.[serving,cpu]'"
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing looked at; `fix` is empty where it is as it should be."""
-
-    name: str
-    detail: str
-    fix: str = ""
-
-    @property
-    def fault(self) -> bool:
-        """Whether something has to be done."""
-        return bool(self.fix)
+async def doctor(server: str) -> int:
+    """Print all findings and give the exit code: 1 if there is a fault."""
+    findings = [*check_python(), *check_packages(), *check_settings(), check_memory()]
+    if not any(finding.fault for finding in findings):
+        findings += check_models()
+    findings += [await check_server(server)] if server else check_ports(port_in_use)
+    Console().print(table_of(findings))
+    return 1 if any(finding.fault for finding in findings) else 0
 
 
-def check_python() -> Iterator[Finding]:
-    """The interpreter's version."""
-    version, needed = ".".join(map(str, sys.version_info[:3])), ".".join(map(str, MINIMUM_PYTHON))
-    fix = (
-        "" if sys.version_info >= MINIMUM_PYTHON else f"install Python {needed} or newer and make the environment anew"
-    )
-    yield Finding("Python", version, fix)
+def table_of(findings: Iterable[Finding]) -> Table:
+    """One row for each finding."""
+    table = Table("", "what", "found", "fix")
+    for finding in findings:
+        mark = "[red]fault[/]" if finding.fault else "[green]ok[/]"
+        table.add_row(mark, finding.name, escape(finding.detail), escape(finding.fix))
+    return table
 
 
-def check_packages() -> Iterator[Finding]:
-    """What serving needs, in the versions that the distribution asks for, and exactly one ONNX runtime."""
+def check_settings() -> Iterator[Finding]:
+    """That the environment holds only settings that there are, with values that they take."""
     try:
-        requirements = metadata.requires("boneage") or []
-    except metadata.PackageNotFoundError:
-        yield Finding("packages", "boneage itself is not installed", INSTALL)
-        return
-    wrong = [text for requirement in requirements if (text := _wrong(requirement))]
-    yield Finding("packages", "; ".join(wrong) or "all that serving needs", INSTALL if wrong else "")
-    yield check_runtime([name for name in RUNTIMES if _version(name)])
+        read_settings(ServerSettings)
+        read_settings(ModelSettings)
+    except ConfigurationError as error:
+        yield Finding("settings", str(error), f"unset {error.field} or correct it")
+    else:
+        yield Finding("settings", "all known")
 
 
-def check_runtime(installed: list[str]) -> Finding:
-    """That one ONNX runtime is installed: they overwrite each other's files."""
-    fixes = {0: INSTALL, 1: ""}
-    both = f"pip uninstall -y {' '.join(RUNTIMES)} and then {INSTALL}"
-    return Finding("ONNX runtime", " and ".join(installed) or "none installed", fixes.get(len(installed), both))
+def check_models() -> Iterator[Finding]:
+    """That the current release is whole, and that each of its models loads with the tensors agreed on."""
+    root = read_settings(ModelSettings).model_repository
+    try:
+        release = ReleaseStore(root).get()
+        for model, version in release.models.items():
+            load_session(root, model, version, threads=1)
+    except BoneageError as error:
+        yield Finding("models", str(error), f"restore {root} as it was published, or set BONEAGE_MODEL_REPOSITORY")
+    else:
+        models = ", ".join(f"{model} {version}" for model, version in release.models.items())
+        yield Finding("models", f"release {release.id}: {models}")
 
 
 def check_ports(in_use: Callable[[int], bool]) -> Iterator[Finding]:
@@ -93,25 +95,3 @@ async def check_server(address: str) -> Finding:
         f"{address} does not answer as serving",
         f"start it with `boneage serve`, or check the address {address}",
     )
-
-
-def _wrong(requirement: str) -> str:
-    """What is wrong with one requirement of `boneage` that serving has; empty where it is met or does not concern it."""
-    match = re.match(r"([\w.-]+)\s*(?:>=\s*([\d.]+))?[^;]*(?:;.*extra == ['\"](\w+)['\"])?", requirement)
-    if match is None or match[3] not in (None, "serving"):
-        return ""
-    name, needed, version = match[1], match[2] or "0", _version(match[1])
-    if not version:
-        return f"{name} is missing"
-    return f"{name} {version} is older than {needed}" if _numbers(version) < _numbers(needed) else ""
-
-
-def _version(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return ""
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])

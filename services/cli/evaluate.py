@@ -1,142 +1,105 @@
-"""Measures a release on a labelled folder: errors against a reader's ages, each with its bootstrap interval."""
+"""`boneage evaluate`: reads a labelled folder through the whole chain and prints what `evaluate` makes of it."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+import json
+from collections.abc import Mapping, Sequence
 from typing import Final
 
-import numpy as np
+from rich.console import Console
+from rich.table import Table
 
-from services.cli.files import InputFile
-from services.cli.reading import Reading
-from services.cli.tables import Label, lookup
-from services.cli.usage import UsageError
-from services.core.domain.metrics import (
-    AGE_BANDS_MONTHS,
-    Figure,
-    Values,
-    covered,
-    figure,
-    in_age_band,
-    mean,
-    root_mean_square,
-)
+from services.cli.figures import Evaluation, Labelled, evaluate, in_training, named
+from services.cli.models import regressor_card, repository
+from services.cli.reading import Ask, Reading
+from services.cli.session import Job, reading_all
+from services.cli.tables import lookup
+from services.cli.terminal import Tally, progress, say
+from services.core.domain.contracts import Sex
+from services.core.domain.metrics import Figure
 
-NAMED_IDS: Final = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Labelled:
-    """A radiograph with what a reader said of it."""
-
-    file: InputFile
-    label: Label
+TITLES: Final = {
+    "mae_months": "MAE, months",
+    "mae_ungated_months": "MAE with the gates off, months",
+    "mae_male_months": "MAE, male, months",
+    "mae_female_months": "MAE, female, months",
+    "rmse_months": "RMSE, months",
+    "bias_months": "bias (read less true), months",
+    "coverage_90": "coverage of the 90% interval",
+}
 
 
-@dataclass(frozen=True, slots=True)
-class Band:
-    """The MAE in months of one band of true age, ends inclusive; `high_months` None: no end."""
-
-    low_months: int
-    high_months: int | None
-    mae_months: Figure
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """All figures of one run; `n` readings have a number, out of `n_total`."""
-
-    n: int
-    n_total: int
-    failed: int
-    abstained: Figure
-    figures: dict[str, Figure]
-    bands: tuple[Band, ...]
-    release: str | None
-
-    def record(self) -> dict[str, object]:
-        """The evaluation as one JSON object; a figure over no radiograph is null."""
-        record: dict[str, object] = {"n": self.n, "n_total": self.n_total, "failed": self.failed}
-        for name, value in {"abstained": self.abstained, **self.figures}.items():
-            record |= _with_interval(name, value)
-        record["abstained"] = round(self.abstained.value or 0)
-        record["by_age_band"] = [
-            {"low_months": band.low_months, "high_months": band.high_months, "n": band.mae_months.n}
-            | _with_interval("mae_months", band.mae_months)
-            for band in self.bands
-        ]
-        return record | {"release": self.release}
+async def measure(
+    chosen: Sequence[Labelled],
+    sizes: Mapping[str, tuple[int, int]] | None,
+    sex: Sex | None,
+    server: str,
+    *,
+    as_json: bool,
+) -> int:
+    """Read all of `chosen`, warn of what makes the figures doubtful, print them; exit code 1 if none was answered."""
+    jobs = [Job(item.file, _ask(item, sex), lookup(sizes or {}, item.file)) for item in chosen]
+    warn_of_sizes(jobs, sizes)
+    readings, tally = await _read(jobs, server)
+    result = evaluate(readings, [item.label for item in chosen])
+    _warn_of_training(chosen, result)
+    tally.say()
+    if as_json:
+        print(json.dumps(result.record()), flush=True)
+    else:
+        Console().print(table_of(result))
+    return 0 if result.n_total > result.failed else 1
 
 
-def choose(files: Iterable[InputFile], labels: Mapping[str, Label], part: set[str] | None) -> list[Labelled]:
-    """The files that have a label and, where `part` is given, belong to it. Raises UsageError where none is left."""
-    in_part = [file for file in files if part is None or lookup(dict.fromkeys(part, True), file)]
-    chosen = [Labelled(file, label) for file in in_part if (label := lookup(labels, file))]
-    if not chosen:
-        raise UsageError("no image has both a label and a place in the part that was asked for")
-    return chosen
+def warn_of_sizes(jobs: Sequence[Job], sizes: Mapping[str, tuple[int, int]] | None) -> None:
+    """Say which files a table of sizes does not have: they are read with the aspect that they are stored with."""
+    missing = [job.file.id for job in jobs if job.true_size is None]
+    if sizes is not None and missing:
+        say(f"warning: {len(missing)} images have no size in the table and are read as stored: {named(missing)}")
 
 
-def evaluate(readings: Sequence[Reading], labels: Sequence[Label]) -> Evaluation:
-    """The figures of `readings` against `labels`, in the same order."""
-    pairs = list(zip(readings, labels, strict=True))
-    answered = [(reading, label) for reading, label in pairs if reading.status == "OK"]
-    true = np.array([label.age_months for _, label in answered], np.float64)
-    read = np.array([reading.age_months for reading, _ in answered], np.float64)
-    intervals = np.array([reading.interval_months for reading, _ in answered], np.float64).reshape(-1, 2)
-    male = np.array([label.male for _, label in answered], np.bool_)
-    errors = read - true
-    return Evaluation(
-        n=len(answered),
-        n_total=len(pairs),
-        failed=sum(reading.status == "FAILED" for reading in readings),
-        abstained=figure(np.array([reading.status == "ABSTAINED" for reading in readings], np.float64), _count),
-        figures={
-            "mae_months": figure(abs(errors), mean),
-            "mae_ungated_months": figure(abs(_ungated_errors(pairs)), mean),
-            "mae_male_months": figure(abs(errors[male]), mean),
-            "mae_female_months": figure(abs(errors[~male]), mean),
-            "rmse_months": figure(errors, root_mean_square),
-            "bias_months": figure(errors, mean),
-            "coverage_90": figure(covered(true, intervals[:, 0], intervals[:, 1]), mean),
-        },
-        bands=tuple(
-            Band(low, high, figure(abs(errors[in_age_band(true, low, high)]), mean)) for low, high in AGE_BANDS_MONTHS
-        ),
-        release=next((reading.response.release for reading in readings if reading.response is not None), None),
-    )
+def table_of(result: Evaluation) -> Table:
+    """All figures with their 95% intervals."""
+    table = Table("figure", "n", "value", "95% interval", title=f"release {result.release or 'unknown'}")
+    table.add_row("images", str(result.n_total), "", "")
+    table.add_row("answered", str(result.n), "", "")
+    table.add_row("failed", str(result.failed), "", "")
+    table.add_row("abstained", str(result.n_total), *_cells(result.abstained, "{:.0f}"))
+    for name, value in result.figures.items():
+        table.add_row(TITLES[name], str(value.n), *_cells(value, "{:.3f}" if name == "coverage_90" else "{:.2f}"))
+    for band in result.bands:
+        ages = (
+            f"{band.low_months} to {band.high_months}"
+            if band.high_months is not None
+            else f"{band.low_months} and more"
+        )
+        table.add_row(f"MAE, months, at {ages} months", str(band.mae_months.n), *_cells(band.mae_months, "{:.2f}"))
+    return table
 
 
-def in_training(chosen: Iterable[Labelled], training_ids: Iterable[str]) -> list[str]:
-    """The ids among `chosen` that the release was trained on."""
-    known = dict.fromkeys(training_ids, True)
-    return [item.file.id for item in chosen if lookup(known, item.file)]
+def _ask(item: Labelled, sex: Sex | None) -> Ask:
+    return Ask(sex=sex or ("male" if item.label.male else "female"), ungated=True)
 
 
-def named(ids: Sequence[str]) -> str:
-    """The first of `ids`, with the number of those left out."""
-    rest = f" and {len(ids) - NAMED_IDS} more" if len(ids) > NAMED_IDS else ""
-    return ", ".join(ids[:NAMED_IDS]) + rest
+async def _read(jobs: Sequence[Job], server: str) -> tuple[list[Reading], Tally]:
+    readings: list[Reading] = []
+    tally = Tally()
+    with progress("reading", len(jobs)) as advance:
+        async with reading_all(jobs, server) as answers:
+            async for reading in answers:
+                readings.append(reading)
+                tally.add(reading)
+                advance()
+    return readings, tally
 
 
-def _ungated_errors(pairs: Iterable[tuple[Reading, Label]]) -> Values:
-    """Errors in months of every number there is, those that the gates held back included."""
-    errors = [
-        reading.response.ungated_age_months - label.age_months
-        for reading, label in pairs
-        if reading.response is not None and reading.response.HasField("ungated_age_months")
-    ]
-    return np.array(errors, np.float64)
+def _warn_of_training(chosen: Sequence[Labelled], result: Evaluation) -> None:
+    ids = regressor_card(repository(), result.release or "").get("training_ids")
+    if ids is None:
+        say(f"note: the training part of release {result.release or 'unknown'} is not known here")
+    elif seen := in_training(chosen, ids):
+        say(f"warning: {len(seen)} of {len(chosen)} images are in the training part of release {result.release}")
 
 
-def _count(values: Values) -> float:
-    return float(values.sum())
-
-
-def _with_interval(name: str, value: Figure) -> dict[str, object]:
-    interval = None if value.value is None else [_rounded(value.low), _rounded(value.high)]
-    return {name: _rounded(value.value), f"{name}_ci95": interval}
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 4)
+def _cells(value: Figure, form: str) -> tuple[str, str]:
+    if value.value is None or value.low is None or value.high is None:
+        return "-", "-"
+    return form.format(value.value), f"{form.format(value.low)} to {form.format(value.high)}"

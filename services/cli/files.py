@@ -93,8 +93,8 @@ def _inside(path: Path, folder: Path) -> bool:
 
 
 def _without_suffix(name: str) -> str:
-    stem, suffix = os.path.splitext(name)
-    return stem if suffix.lower() in SUFFIXES else name
+    path = Path(name)
+    return path.stem if path.suffix.lower() in SUFFIXES else name
 
 
 def _begins_as_dicom(path: Path) -> bool:

@@ -6,9 +6,8 @@ from typing import Final
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
-
 from boneage.v1 import assessment_pb2
+from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]
 

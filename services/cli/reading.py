@@ -5,18 +5,14 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from boneage.v1 import assessment_pb2, common_pb2, regression_pb2
+
 from services.cli.files import InputFile
+from services.core.adapters.wire import SEX_FROM_WIRE, SEX_TO_WIRE
 from services.core.domain.contracts import Sex
 
 Status = Literal["OK", "ABSTAINED", "FAILED"]
 Record = dict[str, object]
 
-SEX_TO_WIRE: Final[Mapping[Sex, common_pb2.Sex]] = {
-    "male": common_pb2.SEX_MALE,
-    "female": common_pb2.SEX_FEMALE,
-    "unknown": common_pb2.SEX_UNKNOWN,
-}
-SEX_FROM_WIRE: Final[Mapping[int, Sex]] = {wire: sex for sex, wire in SEX_TO_WIRE.items()}
 SOURCES: Final[Mapping[int, str]] = {
     assessment_pb2.SEX_SOURCE_REQUEST: "flag",
     assessment_pb2.SEX_SOURCE_HEADER: "header",

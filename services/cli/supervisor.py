@@ -12,17 +12,20 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, TextIO
+from typing import Final, Literal, TextIO
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-MODEL_SERVICES: Final = ("segmentation", "enhancement", "regression", "cam")
-SERVICES: Final = (*MODEL_SERVICES, "assessment")
+from services.core.runtime.settings import available_cores
+
+ServiceName = Literal["segmentation", "enhancement", "regression", "cam", "assessment"]
+MODEL_SERVICES: Final[tuple[ServiceName, ...]] = ("segmentation", "enhancement", "regression", "cam")
 LOOPBACK: Final = "127.0.0.1"
+TLS_KEYS: Final = ("BONEAGE_TLS_", "BONEAGE_STAGE_TLS_")
 
 READY_TIMEOUT_S: Final = 60.0
-STOP_TIMEOUT_S: Final = 10.0
+STOP_TIMEOUT_S: Final = 25.0
 POLL_S: Final = 0.05
 KEPT_LINES: Final = 20
 
@@ -58,6 +61,11 @@ class Child:
         """Where it answers gRPC calls."""
         return f"{LOOPBACK}:{self.grpc_port}"
 
+    @property
+    def http_address(self) -> str:
+        """Where it answers /metrics, /livez and /readyz."""
+        return f"{LOOPBACK}:{self.http_port}"
+
     def last_words(self) -> str:
         """Its last lines, for an error message."""
         return "\n".join(f"  {line}" for line in self.lines) or "  (it wrote nothing)"
@@ -66,11 +74,9 @@ class Child:
 class Supervisor:
     """The services of one process group; `log` gets their output, line by line, where it is given."""
 
-    def __init__(
-        self, *, port: int = 0, http_port: int = 0, cores: int | None = None, log: TextIO | None = None
-    ) -> None:
+    def __init__(self, *, port: int = 0, log: TextIO | None = None) -> None:
         self._port = port
-        self._threads = thread_budget(cores or available_cores())
+        self._threads = thread_budget(available_cores())
         self._log = log
         self.children: list[Child] = []
 
@@ -119,7 +125,7 @@ class Supervisor:
         own = {"BONEAGE_READY_FILE": str(ready_file), "BONEAGE_HOST": LOOPBACK, "BONEAGE_HTTP_PORT": "0"}
         process = await asyncio.create_subprocess_exec(
             *command_of(name),
-            env={**os.environ, **own, **environment},
+            env={**inherited_environment(), **own, **environment},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
@@ -148,9 +154,9 @@ def command_of(name: str) -> list[str]:
     return [sys.executable, "-m", f"services.{name}"]
 
 
-def available_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def inherited_environment() -> dict[str, str]:
+    """Our environment without the keys of TLS: services of one group talk over the loopback only."""
+    return {key: value for key, value in os.environ.items() if not key.startswith(TLS_KEYS)}
 
 
 async def is_serving(address: str, *, timeout_s: float) -> bool:

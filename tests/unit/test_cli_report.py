@@ -6,8 +6,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-
 from boneage.v1 import assessment_pb2, common_pb2, regression_pb2
+
 from services.cli.files import InputFile
 from services.cli.reading import Ask, Reading
 from services.cli.report import Case, RealPerformance, Summary, render, scale_x, write_report
@@ -77,7 +77,7 @@ def test_every_row_of_a_phantom_says_so() -> None:
 def test_the_reading_stands_with_interval_true_age_and_latency() -> None:
     """Numbers come in years and in months."""
     page = render([ok()], SUMMARY, now=NOW)
-    for text in ("10 y 3 m", "8 y 9 m – 11 y 10 m", "10 y 0 m", "read 3.4 months above", ">222<", ">444<"):
+    for text in ("10 y 3 m", "8 y 9 m \N{EN DASH} 11 y 10 m", "10 y 0 m", "read 3.4 months above", ">222<", ">444<"):
         assert text in page
 
 

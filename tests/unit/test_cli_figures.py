@@ -4,9 +4,9 @@ import math
 from pathlib import Path
 
 import pytest
-
 from boneage.v1 import assessment_pb2, common_pb2, regression_pb2
-from services.cli.evaluate import Labelled, choose, evaluate, in_training
+
+from services.cli.figures import Labelled, choose, evaluate, in_training
 from services.cli.files import InputFile
 from services.cli.reading import Ask, Reading
 from services.cli.tables import Label
@@ -86,7 +86,7 @@ def test_age_bands_are_of_the_true_age_and_leave_no_gap() -> None:
     assert [(band["low_months"], band["high_months"], band["n"]) for band in bands] == [
         (0, 47, 1), (48, 95, 1), (96, 143, 0), (144, 191, 0), (192, None, 1),
     ]  # fmt: skip
-    assert bands[2]["mae_months"] is None and bands[2]["mae_months_ci95"] is None
+    assert [bands[2][name] for name in ("mae_months", "mae_months_ci95")] == [None, None]
 
 
 def test_without_any_number_the_figures_are_null() -> None:

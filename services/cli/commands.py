@@ -1,0 +1,126 @@
+"""The commands of `boneage`: their arguments, and what each of them runs."""
+
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+import typer
+from rich.console import Console
+
+from services.cli import assess as assessing
+from services.cli import demo as showing
+from services.cli import doctor as looking
+from services.cli import evaluate as measuring
+from services.cli import figures
+from services.cli import serve as serving
+from services.cli.files import collect
+from services.cli.process import run
+from services.cli.reading import Ask
+from services.cli.session import Job
+from services.cli.supervisor import ServiceName, ServiceStartError
+from services.cli.tables import lookup, read_labels, read_part, read_sizes
+from services.cli.terminal import say
+from services.cli.usage import UsageError
+from services.core.errors import BoneageError
+
+DEFAULT_PORT: Final = 50051
+WRONG_USAGE: Final = 2
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Reads the bone age of a child from a hand radiograph. Not a medical device.",
+)
+
+ServerOption = Annotated[
+    str, typer.Option("--server", metavar="HOST:PORT", help="Ask this server instead of starting one.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="JSON instead of text.")]
+SizesOption = Annotated[
+    Path | None,
+    typer.Option(metavar="CSV", help="Columns id, height, width: the size at acquisition of images squashed since."),
+]
+
+
+@app.command()
+def assess(
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATH...", help="DICOM, PNG or JPEG files, or folders of them.")
+    ],
+    sex: Annotated[Literal["male", "female", "unknown"] | None, typer.Option(help="Wins over the header.")] = None,
+    sizes: SizesOption = None,
+    server: ServerOption = "",
+    as_json: JsonOption = False,
+    artifacts: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write the mask, the enhanced hand, the map and the record of each."),
+    ] = None,
+) -> None:
+    """Read radiographs; one line each, in their order. Exits with 1 if any failed."""
+    files = assessing.inputs_for(paths, artifacts)
+    table = read_sizes(sizes) if sizes else None
+    ask = Ask(sex=sex, artifacts=artifacts is not None)
+    jobs = [Job(file, ask, lookup(table or {}, file)) for file in files]
+    measuring.warn_of_sizes(jobs, table)
+    raise typer.Exit(run(assessing.assess(jobs, server, as_json=as_json, artifacts=artifacts)))
+
+
+@app.command()
+def evaluate(
+    images: Annotated[Path, typer.Option(metavar="DIR", help="Folder of radiographs named by their id.")],
+    labels: Annotated[Path, typer.Option(metavar="CSV", help="Columns id, boneage (months), male (True or False).")],
+    sizes: SizesOption = None,
+    split: Annotated[Path | None, typer.Option(metavar="FILE", help="Columns id, part.")] = None,
+    part: Annotated[str, typer.Option(metavar="NAME", help="Part of the split to measure on.")] = "",
+    sex: Annotated[Literal["unknown"] | None, typer.Option(help="Read without the sex.")] = None,
+    server: ServerOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Measure the whole chain on a labelled folder. Exits with 1 if nothing was answered."""
+    if bool(split) != bool(part):
+        raise UsageError("--split and --part go together")
+    chosen = figures.choose(collect([images]), read_labels(labels), read_part(split, part) if split else None)
+    table = read_sizes(sizes) if sizes else None
+    raise typer.Exit(run(measuring.measure(chosen, table, sex, server, as_json=as_json)))
+
+
+@app.command()
+def serve(
+    name: Annotated[ServiceName | None, typer.Argument(help="One service instead of all.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port of the assessment, or of the one service.")
+    ] = None,
+) -> None:
+    """Run all services in one process group until a signal comes, or one service."""
+    if name:
+        serving.replace_by(name, port)
+    raise typer.Exit(run(serving.serve_all(DEFAULT_PORT if port is None else port), stopped_exit_code=0))
+
+
+@app.command()
+def doctor(server: ServerOption = "") -> None:
+    """Check Python, packages, models, ports, memory and a running server. Exits with 1 if there is a fault."""
+    raise typer.Exit(run(looking.doctor(server)))
+
+
+@app.command()
+def demo(
+    images: Annotated[Path | None, typer.Option(metavar="DIR", help="Your own files instead of the samples.")] = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the report.")] = Path("build/demo"),
+) -> None:
+    """Read the drawn samples, or your own files, and write a report with pictures."""
+    samples = showing.own_samples(images) if images else showing.drawn_samples()
+    raise typer.Exit(run(showing.demo(samples, out.resolve() / "report.html", console=Console())))
+
+
+def call() -> int:
+    """Run the command line; the exit code of what the user can mend, said in one line."""
+    try:
+        app()
+    except UsageError as error:
+        say(f"boneage: {error}")
+        return WRONG_USAGE
+    except (ServiceStartError, BoneageError) as error:
+        say(f"boneage: {error}\n`boneage doctor` looks for the cause.")
+        return 1
+    return 0

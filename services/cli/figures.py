@@ -1,0 +1,141 @@
+"""The figures of a measurement: errors against the ages of a reader, each with its bootstrap interval."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from services.cli.files import InputFile
+from services.cli.reading import Reading
+from services.cli.tables import Label, lookup
+from services.cli.usage import UsageError
+from services.core.domain.metrics import (
+    AGE_BANDS_MONTHS,
+    Figure,
+    Values,
+    covered,
+    figure,
+    in_age_band,
+    mean,
+    root_mean_square,
+)
+
+NAMED_IDS: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """A radiograph with what a reader said of it."""
+
+    file: InputFile
+    label: Label
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """The MAE in months of one band of true age, ends inclusive; `high_months` None: no end."""
+
+    low_months: int
+    high_months: int | None
+    mae_months: Figure
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """All figures of one run; `n` readings have a number, out of `n_total`."""
+
+    n: int
+    n_total: int
+    failed: int
+    abstained: Figure
+    figures: dict[str, Figure]
+    bands: tuple[Band, ...]
+    release: str | None
+
+    def record(self) -> dict[str, object]:
+        """The evaluation as one JSON object; a figure over no radiograph is null."""
+        record: dict[str, object] = {"n": self.n, "n_total": self.n_total, "failed": self.failed}
+        for name, value in {"abstained": self.abstained, **self.figures}.items():
+            record |= _with_interval(name, value)
+        record["abstained"] = round(self.abstained.value or 0)
+        record["by_age_band"] = [
+            {"low_months": band.low_months, "high_months": band.high_months, "n": band.mae_months.n}
+            | _with_interval("mae_months", band.mae_months)
+            for band in self.bands
+        ]
+        return record | {"release": self.release}
+
+
+def choose(files: Iterable[InputFile], labels: Mapping[str, Label], part: set[str] | None) -> list[Labelled]:
+    """The files that have a label and, where `part` is given, belong to it. Raises UsageError where none is left."""
+    in_part = [file for file in files if part is None or lookup(dict.fromkeys(part, True), file)]
+    chosen = [Labelled(file, label) for file in in_part if (label := lookup(labels, file))]
+    if not chosen:
+        raise UsageError("no image has both a label and a place in the part that was asked for")
+    return chosen
+
+
+def evaluate(readings: Sequence[Reading], labels: Sequence[Label]) -> Evaluation:
+    """The figures of `readings` against `labels`, in the same order."""
+    pairs = list(zip(readings, labels, strict=True))
+    answered = [(reading, label) for reading, label in pairs if reading.status == "OK"]
+    true = np.array([label.age_months for _, label in answered], np.float64)
+    read = np.array([reading.age_months for reading, _ in answered], np.float64)
+    intervals = np.array([reading.interval_months for reading, _ in answered], np.float64).reshape(-1, 2)
+    male = np.array([label.male for _, label in answered], np.bool_)
+    errors = read - true
+    return Evaluation(
+        n=len(answered),
+        n_total=len(pairs),
+        failed=sum(reading.status == "FAILED" for reading in readings),
+        abstained=figure(np.array([reading.status == "ABSTAINED" for reading in readings], np.float64), _count),
+        figures={
+            "mae_months": figure(abs(errors), mean),
+            "mae_ungated_months": figure(abs(_ungated_errors(pairs)), mean),
+            "mae_male_months": figure(abs(errors[male]), mean),
+            "mae_female_months": figure(abs(errors[~male]), mean),
+            "rmse_months": figure(errors, root_mean_square),
+            "bias_months": figure(errors, mean),
+            "coverage_90": figure(covered(true, intervals[:, 0], intervals[:, 1]), mean),
+        },
+        bands=tuple(
+            Band(low, high, figure(abs(errors[in_age_band(true, low, high)]), mean)) for low, high in AGE_BANDS_MONTHS
+        ),
+        release=next((reading.response.release for reading in readings if reading.response is not None), None),
+    )
+
+
+def in_training(chosen: Iterable[Labelled], training_ids: Iterable[str]) -> list[str]:
+    """The ids among `chosen` that the release was trained on."""
+    known = dict.fromkeys(training_ids, True)
+    return [item.file.id for item in chosen if lookup(known, item.file)]
+
+
+def named(ids: Sequence[str]) -> str:
+    """The first of `ids`, with the number of those left out."""
+    rest = f" and {len(ids) - NAMED_IDS} more" if len(ids) > NAMED_IDS else ""
+    return ", ".join(ids[:NAMED_IDS]) + rest
+
+
+def _ungated_errors(pairs: Iterable[tuple[Reading, Label]]) -> Values:
+    """Errors in months of every number there is, those that the gates held back included."""
+    errors = [
+        reading.response.ungated_age_months - label.age_months
+        for reading, label in pairs
+        if reading.response is not None and reading.response.HasField("ungated_age_months")
+    ]
+    return np.array(errors, np.float64)
+
+
+def _count(values: Values) -> float:
+    return float(values.sum())
+
+
+def _with_interval(name: str, value: Figure) -> dict[str, object]:
+    interval = None if value.value is None else [_rounded(value.low), _rounded(value.high)]
+    return {name: _rounded(value.value), f"{name}_ci95": interval}
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)

@@ -1,0 +1,72 @@
+"""What the user sees while a batch runs: lines on standard output, progress and warnings on standard error."""
+
+import contextlib
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from services.cli.reading import Reading, years_and_months
+from services.cli.usage import printable
+
+Advance = Callable[[], None]
+
+
+@contextlib.contextmanager
+def progress(title: str, total: int) -> Iterator[Advance]:
+    """A progress bar on standard error while the context lasts; nothing where that is no terminal."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    # Lines on a terminal go above the bar; where standard output is a file or a pipe they must stay there.
+    with Progress(*columns, console=console, transient=True, redirect_stdout=sys.stdout.isatty()) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda: bar.advance(task)
+
+
+def line_of(reading: Reading) -> str:
+    """One reading on one line."""
+    name = printable(reading.file.path)
+    if reading.age_months is None or reading.interval_months is None or reading.response is None:
+        return f"{name}  {reading.status}  {printable(reading.reason)}"
+    low, high = reading.interval_months
+    return (
+        f"{name}  {reading.status}  {years_and_months(reading.age_months)} ({reading.age_months:.1f} months), "
+        f"90% interval {low:.1f} to {high:.1f} months, sex {reading.sex} ({reading.sex_source}), "
+        f"release {reading.response.release}, {reading.stages_ms['total']:.0f} ms"
+    )
+
+
+def say(text: str) -> None:
+    """A line on standard error, at once."""
+    print(text, file=sys.stderr, flush=True)
+
+
+class Tally:
+    """Counts readings by status, and keeps those that failed."""
+
+    def __init__(self) -> None:
+        self._count: Counter[str] = Counter()
+        self._failures: list[Reading] = []
+
+    def add(self, reading: Reading) -> None:
+        """Count one."""
+        self._count[reading.status] += 1
+        if reading.status == "FAILED":
+            self._failures.append(reading)
+
+    @property
+    def failed(self) -> int:
+        """How many failed."""
+        return self._count["FAILED"]
+
+    def say(self) -> None:
+        """Say on standard error how many were read, and name each that failed with its reason."""
+        ok, abstained = self._count["OK"], self._count["ABSTAINED"]
+        say(f"{self._count.total()} images: {ok} read, {abstained} abstained, {self.failed} failed")
+        for reading in self._failures:
+            say(f"  failed: {printable(reading.file.path)}: {printable(reading.reason)}")
