@@ -71,7 +71,7 @@ async def _served(
     process = Process(chosen, service=name)
     life = asyncio.ensure_future(serve(process, chosen))
     try:
-        ready = asyncio.ensure_future(process.health.until_serving())
+        ready = asyncio.ensure_future(process.health.until(serving=True))
         await asyncio.wait([ready, life], return_when=asyncio.FIRST_COMPLETED)
         if not ready.done():
             ready.cancel()

@@ -31,10 +31,10 @@ class Health(health_pb2_grpc.HealthServicer):
             self.started |= self.serving
             self._changed.notify_all()
 
-    async def until_serving(self) -> None:
-        """Wait until calls are answered."""
+    async def until(self, *, serving: bool) -> None:
+        """Wait until calls are answered, or until they are not."""
         async with self._changed:
-            await self._changed.wait_for(lambda: self.serving)
+            await self._changed.wait_for(lambda: self.serving == serving)
 
     async def stop(self) -> None:
         """NOT_SERVING from here on, whatever is set later."""
