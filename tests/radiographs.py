@@ -125,7 +125,8 @@ def lossless_jpeg(pixels: Stored, *, bits: int, predictor: int) -> bytes:
     classes = np.array([int(abs(value)).bit_length() for value in differences])
     extra = np.where(differences < 0, differences + (1 << classes) - 1, differences)
     coded = "".join(
-        f"{kind:05b}" + (f"{value:0{kind}b}" if 0 < kind < 16 else "") for kind, value in zip(classes, extra, strict=True)
+        f"{kind:05b}" + (f"{value:0{kind}b}" if 0 < kind < 16 else "")
+        for kind, value in zip(classes, extra, strict=True)
     )
     coded += "1" * (-len(coded) % 8)
     scan = int(coded, 2).to_bytes(len(coded) // 8, "big").replace(b"\xff", b"\xff\x00")

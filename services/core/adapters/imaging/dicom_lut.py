@@ -23,7 +23,7 @@ WIDEST_TABLE: Final = 2**16
 
 @dataclass(frozen=True, slots=True)
 class LookUpTable:
-    """Entries (N,) for the inputs `first` to `first` + N - 1, each of `bits` bits; what lies outside takes the nearest."""
+    """Entries (N,) for the inputs from `first` on, each of `bits` bits; an input outside them takes the nearest."""
 
     entries: NDArray[np.float64]
     first: int
@@ -32,7 +32,7 @@ class LookUpTable:
     def values(self, inputs: NDArray[np.float64]) -> NDArray[np.float64]:
         """The entry for each input."""
         places = np.clip(np.rint(inputs) - self.first, 0, self.entries.size - 1)
-        return self.entries[places.astype(np.intp)]
+        return np.asarray(self.entries[places.astype(np.intp)])
 
     def scaled(self, inputs: NDArray[np.float64]) -> NDArray[np.float64]:
         """The entry for each input, as a share of the greatest that `bits` bits hold."""

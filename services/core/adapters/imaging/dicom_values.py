@@ -41,7 +41,7 @@ warnings.filterwarnings("ignore", module=r"pydicom\b")
 
 @contextmanager
 def reading(reason: str) -> Iterator[None]:
-    """Turn whatever a parser raises into InvalidRadiographError with `reason`; its own text may hold a header's value."""
+    """Turn what a parser raises, whose text may hold a header's value, into InvalidRadiographError with `reason`."""
     try:
         yield
     except DAMAGE:
@@ -78,7 +78,7 @@ def text(dataset: Dataset, keyword: str) -> str:
     return "" if value is None else str(value).strip(" \0")
 
 
-def _first(dataset: Dataset, keyword: str) -> Any:  # noqa: ANN401 - the type is what the header's writer chose
+def _first(dataset: Dataset, keyword: str) -> Any:
     with reading(f"{keyword} is damaged"):
         value = dataset.get(keyword)
         if isinstance(value, MultiValue):

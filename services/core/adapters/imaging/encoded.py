@@ -4,7 +4,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -17,6 +17,8 @@ from services.core.adapters.imaging.jpeg import SIGNATURE as JPEG_SIGNATURE
 from services.core.adapters.imaging.limits import Limits
 from services.core.adapters.imaging.raw import unit_range
 from services.core.errors import InvalidRadiographError, UnsupportedFormatError
+
+Grey = NDArray[np.unsignedinteger[Any]]
 
 FIELD: Final = "radiograph.encoded"
 PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
@@ -55,17 +57,17 @@ def decode_encoded(data: bytes, *, limits: Limits) -> Decoded:
     return Decoded(unit_range(_grey(_pixels(data, kind))))
 
 
-def _pixels(data: bytes, kind: Kind) -> NDArray[np.uint8] | NDArray[np.uint16]:
+def _pixels(data: bytes, kind: Kind) -> Grey:
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), kind.flags)
     except cv2.error:
         pixels = None
     if pixels is None:
         raise InvalidRadiographError(f"the pixels of the {kind.name} file cannot be decoded", field=FIELD)
-    return pixels  # type: ignore[return-value]  # PNG and JPEG have no other depths
+    return np.asarray(pixels)
 
 
-def _grey(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.uint8] | NDArray[np.uint16]:
+def _grey(pixels: Grey) -> Grey:
     """The one channel of (H, W) or of (H, W, C) whose colours are equal and whose alpha is opaque."""
     if pixels.ndim == 2:  # noqa: PLR2004 - two axes: no channels
         return pixels
@@ -79,7 +81,7 @@ def _grey(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.uint8] |
     return np.ascontiguousarray(green)
 
 
-def _greatest_difference(one: NDArray[np.generic], other: NDArray[np.generic]) -> int:
+def _greatest_difference(one: Grey, other: Grey) -> int:
     return int(cv2.absdiff(one, other).max())
 
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from services.core.adapters.imaging.dicom_lut import LookUpTable, look_up_table
-from services.core.adapters.imaging.dicom_values import FIELD, integer, number, text
+from services.core.adapters.imaging.dicom_lut import look_up_table
+from services.core.adapters.imaging.dicom_values import FIELD, number, text
 from services.core.adapters.imaging.stored_pixels import Codes, PixelLayout
 from services.core.domain.preprocess import Image
 from services.core.errors import InvalidRadiographError
@@ -97,13 +97,15 @@ def _stretched(values: Levels, present: NDArray[np.bool_], level: float) -> Leve
     shown = values[present] if present.any() else values
     low, high = float(shown.min()), float(shown.max())
     width = max(high - low, LEAST_STRETCHED_LEVELS * level)
-    start = min(max((low + high - width) / 2, float(values.min())), max(low, float(values.max()) - width))
+    least, greatest = float(values.min()), float(values.max())
+    start = min(max((low + high - width) / 2, least), max(greatest - width, least))
     return np.clip((values - start) / width, 0, 1)
 
 
 def _shows_low_values_bright(dataset: Dataset) -> bool:
     """Whether the lowest value is shown white: MONOCHROME1, of which INVERSE is another statement (C.8.11.3.1.2)."""
-    return text(dataset, "PhotometricInterpretation") == "MONOCHROME1" or text(dataset, "PresentationLUTShape") == "INVERSE"
+    inverted = text(dataset, "PresentationLUTShape") == "INVERSE"
+    return inverted or text(dataset, "PhotometricInterpretation") == "MONOCHROME1"
 
 
 def _window(dataset: Dataset) -> Callable[[Levels], Levels] | None:

@@ -31,7 +31,7 @@ def jpeg_header(data: bytes) -> Codestream:
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Marker and body of each segment before the first scan; any byte may be repeated before a marker (T.81 B.1.1.2)."""
+    """Marker and body of each segment before the first scan; fill bytes may stand before a marker (T.81 B.1.1.2)."""
     if not data.startswith(SIGNATURE):
         raise ValueError("does not start like a JPEG stream")
     place = 2

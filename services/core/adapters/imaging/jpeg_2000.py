@@ -23,7 +23,7 @@ Segment = tuple[int, bytes]
 
 
 def jpeg_2000_header(data: bytes) -> Codestream:
-    """The image and tile size of a whole codestream. Raises ValueError or struct.error where it is not one to decode."""
+    """The image size of a whole codestream. Raises ValueError or struct.error where it is not one to decode."""
     if not data.startswith(SIGNATURE):
         raise ValueError("does not start like a JPEG 2000 codestream")
     segments, place = _header(data, 2, until=TILE_PART)

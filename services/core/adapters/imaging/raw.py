@@ -1,7 +1,7 @@
 """Reads uncompressed grey pixels whose size and type the caller states."""
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,13 +33,13 @@ def decode_raw(data: bytes, *, height: int, width: int, pixel_format: str, limit
         raise InvalidRadiographError(
             f"{height} x {width} {pixel_format} pixels take {expected} bytes, not {len(data)}", field=f"{FIELD}.data"
         )
-    pixels = np.frombuffer(data, pixel_type).reshape(height, width)
+    pixels: NDArray[Any] = np.frombuffer(data, pixel_type).reshape(height, width)
     return Decoded(_checked(pixels) if pixel_format == "float32" else unit_range(pixels))
 
 
-def unit_range(pixels: NDArray[np.generic]) -> NDArray[np.float32]:
+def unit_range(pixels: NDArray[np.unsignedinteger[Any]]) -> NDArray[np.float32]:
     """Unsigned whole numbers (H, W) as float32 in [0, 1]: 0 to the greatest of their type."""
-    return np.multiply(pixels, np.float32(1 / np.iinfo(pixels.dtype).max), dtype=np.float32)
+    return np.asarray(np.multiply(pixels, np.float32(1 / np.iinfo(pixels.dtype).max), dtype=np.float32))
 
 
 def _checked(pixels: NDArray[np.generic]) -> NDArray[np.float32]:

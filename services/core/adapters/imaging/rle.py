@@ -5,7 +5,7 @@ look at its length, or panic where it is too long.
 """
 
 import struct
-from typing import Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 NOTHING, LONGEST_LITERAL, LONGEST_RUN = 128, 127, 257
 
 
-def decode_rle(frame: bytes, *, rows: int, columns: int, bytes_per_pixel: int) -> NDArray[np.generic]:
+def decode_rle(frame: bytes, *, rows: int, columns: int, bytes_per_pixel: int) -> NDArray[np.unsignedinteger[Any]]:
     """One grey frame as (rows, columns) unsigned pixels. Raises ValueError or struct.error for a damaged one."""
     count, *offsets = struct.unpack_from("<16I", frame)
     if count != bytes_per_pixel:

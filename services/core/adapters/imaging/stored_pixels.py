@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import uid
 from pydicom.encaps import encapsulate
-from pydicom.pixels import get_decoder
+from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID
 
 from services.core.adapters.imaging.codestream import Codestream, judging
@@ -19,7 +19,7 @@ from services.core.adapters.imaging.jpeg_2000 import jpeg_2000_header
 from services.core.adapters.imaging.rle import decode_rle
 from services.core.errors import InvalidRadiographError
 
-Codes = NDArray[np.uint8] | NDArray[np.uint16]
+Codes = NDArray[np.unsignedinteger[Any]]
 
 ITEM: Final = b"\xfe\xff\x00\xe0"
 ITEM_HEADER_BYTES: Final = 8
@@ -69,7 +69,7 @@ def read_codes(file: DicomFile, layout: PixelLayout) -> Codes:
     Raises InvalidRadiographError where the pixel data are not what the header says, or cannot be decoded.
     """
     patterns = _compressed(file, layout) if file.transfer_syntax.is_encapsulated else _native(file, layout)
-    return (patterns >> layout.shift) & patterns.dtype.type(layout.mask)
+    return np.asarray((patterns >> layout.shift) & patterns.dtype.type(layout.mask))
 
 
 def _native(file: DicomFile, layout: PixelLayout) -> Codes:
@@ -94,31 +94,28 @@ def _compressed(file: DicomFile, layout: PixelLayout) -> Codes:
 
 
 def _decode(source: bytes, vr: str, syntax: UID, layout: PixelLayout) -> Codes:
+    options: dict[str, Any] = {
+        "rows": layout.rows,
+        "columns": layout.columns,
+        "samples_per_pixel": 1,
+        "photometric_interpretation": "MONOCHROME2",
+        "bits_allocated": layout.bits_allocated,
+        "bits_stored": layout.bits_stored,
+        "pixel_representation": int(layout.signed),
+        "number_of_frames": 1,
+        "pixel_keyword": "PixelData",
+        "pixel_vr": vr,
+        "correct_unused_bits": False,
+    }
     with reading("its pixel data cannot be decoded"):
-        pixels, _ = get_decoder(syntax).as_array(
-            source,
-            raw=True,
-            index=0,
-            decoding_plugin=PLUGINS[syntax],
-            rows=layout.rows,
-            columns=layout.columns,
-            samples_per_pixel=1,
-            photometric_interpretation="MONOCHROME2",
-            bits_allocated=layout.bits_allocated,
-            bits_stored=layout.bits_stored,
-            pixel_representation=int(layout.signed),
-            number_of_frames=1,
-            pixel_keyword="PixelData",
-            pixel_vr=vr,
-            correct_unused_bits=False,
-        )
+        pixels, _ = get_decoder(syntax).as_array(source, raw=True, index=0, decoding_plugin=PLUGINS[syntax], **options)
         return as_patterns(pixels.reshape(layout.rows, layout.columns))
 
 
-def as_patterns(pixels: NDArray[np.generic]) -> Codes:
+def as_patterns(pixels: NDArray[Any]) -> Codes:
     """Whole numbers of any sign and byte order as the bit patterns they are stored in."""
     native = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
-    return native.view(np.dtype(f"u{native.dtype.itemsize}"))
+    return np.asarray(native.view(np.dtype(f"u{native.dtype.itemsize}")))
 
 
 def single_frame(pixel_data: bytes) -> bytes:
@@ -142,7 +139,8 @@ def _check_length(length: int, layout: PixelLayout) -> None:
     expected = layout.rows * layout.columns * layout.bits_allocated // 8
     if length not in {expected, expected + expected % 2}:
         raise InvalidRadiographError(
-            f"{layout.rows} x {layout.columns} pixels of {layout.bits_allocated} bits take {expected} bytes, not {length}",
+            f"{layout.rows} x {layout.columns} pixels of {layout.bits_allocated} bits take {expected} bytes, "
+            f"not {length}",
             field=FIELD,
         )
 
