@@ -1,5 +1,5 @@
 # `make help` lists what there is. Everything installs itself into .venv; Python 3.11 or newer, git and make are enough.
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
@@ -54,8 +54,7 @@ bench: $(VENV)/.test ## Speed and memory of the services against the same work c
 	$(if $(DATA),$(BIN)/python -m benchmarks.accuracy --data $(DATA) --out build/accuracy.json)
 
 protos: $(VENV)/.test ## Generate protos/gen from protos/boneage
-	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python -m grpc_tools.protoc -I protos --python_out=protos/gen \
-		--grpc_python_out=protos/gen --mypy_out=quiet:protos/gen --mypy_grpc_out=quiet:protos/gen protos/boneage/v1/*.proto
+	$(BIN)/python protos/generate.py
 
 clean: ## Remove what was installed and built
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -45,7 +45,7 @@ def covered(true: Values, low: Values, high: Values) -> Values:
 
 
 def in_age_band(true_months: Values, low_months: int, high_months: int | None) -> NDArray[np.bool_]:
-    """Which true ages (N,) lie in the band of whole months `low_months` to `high_months`, both inclusive; None: no end."""
+    """Which true ages (N,) lie in the band of whole months `low_months` to `high_months` inclusive; None: no end."""
     end = np.inf if high_months is None else high_months + 1
     return (low_months <= true_months) & (true_months < end)
 
