@@ -6,8 +6,9 @@ from typing import Final
 
 import cv2
 import numpy as np
-from boneage.v1 import assessment_pb2
 from numpy.typing import NDArray
+
+from boneage.v1 import assessment_pb2
 
 Pixels = NDArray[np.uint8]
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from boneage.v1 import assessment_pb2, common_pb2, regression_pb2
-
 from services.cli.files import InputFile
 from services.core.adapters.wire import SEX_FROM_WIRE, SEX_TO_WIRE
 from services.core.domain.contracts import Sex
@@ -109,7 +108,8 @@ def request_for(
     file: InputFile, content: bytes, ask: Ask, true_size: tuple[int, int] | None
 ) -> assessment_pb2.AssessRequest:
     """The request for one file; `true_size` is its height and width at acquisition where they are known."""
-    radiograph = common_pb2.Radiograph(**{file.kind: content})
+    dicom = file.kind == "dicom"
+    radiograph = common_pb2.Radiograph(dicom=content) if dicom else common_pb2.Radiograph(encoded=content)
     if true_size:
         radiograph.true_size.height, radiograph.true_size.width = true_size
     return assessment_pb2.AssessRequest(

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from boneage.v1 import assessment_pb2
-
 from services.cli.batch import in_order
 from services.cli.files import InputFile
 from services.cli.reading import Ask, Reading, request_for
@@ -20,6 +19,8 @@ Readings = AsyncGenerator[Reading, None]
 Assess = Callable[[assessment_pb2.AssessRequest], Awaitable[assessment_pb2.AssessResponse]]
 
 IN_FLIGHT: Final = 3
+# A batch waits rather than fails where the machine is busy.
+DEADLINE_S: Final = 60.0
 MAXIMUM_FILE_BYTES: Final = 63 * 2**20
 OVERLOAD_ATTEMPTS: Final = 6
 FIRST_WAIT_S: Final = 0.25
@@ -42,7 +43,7 @@ async def connected(server: str) -> AsyncIterator[Assess]:
     """
     async with contextlib.AsyncExitStack() as stack:
         address = server or await stack.enter_async_context(Supervisor().running())
-        client = await stack.enter_async_context(AssessmentClient(address))
+        client = await stack.enter_async_context(AssessmentClient(address, deadline_s=DEADLINE_S))
         yield client.assess
 
 

@@ -4,8 +4,8 @@ import math
 from pathlib import Path
 
 import pytest
-from boneage.v1 import assessment_pb2, common_pb2, regression_pb2
 
+from boneage.v1 import assessment_pb2, common_pb2, regression_pb2
 from services.cli.figures import Labelled, choose, evaluate, in_training
 from services.cli.files import InputFile
 from services.cli.reading import Ask, Reading

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from boneage.v1 import assessment_pb2, common_pb2, regression_pb2
 
+from boneage.v1 import assessment_pb2, common_pb2, regression_pb2
 from services.cli.files import InputFile
 from services.cli.reading import Ask, Reading
 from services.cli.report import Case, RealPerformance, Summary, render, scale_x, write_report
