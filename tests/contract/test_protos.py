@@ -40,7 +40,7 @@ def test_generated_code_is_that_of_the_protos(tmp_path):
 
 
 def test_protos_keep_the_style():
-    """buf's STANDARD and COMMENTS rules: names, one package a version, a comment on every element."""
+    """The STANDARD and COMMENTS rules of buf: names, one package a version, a comment on every element."""
     found = run(BUF, "lint", cwd=PROTOS)
     assert found.returncode == 0, found.stdout + found.stderr
 

@@ -1,5 +1,7 @@
 """The conformal interval covers what it says, per sex and band, whatever the errors look like."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -46,5 +48,5 @@ def test_cells_cover_every_age_once_and_hold_enough_images(seed, count):
         own = [cell for cell in cells if cell.sex == sex]
         assert own[0].low_months == -np.inf
         assert own[-1].high_months == np.inf
-        assert all(a.high_months == b.low_months for a, b in zip(own[:-1], own[1:], strict=True))
+        assert all(a.high_months == b.low_months for a, b in pairwise(own))
         assert len(own) == 1 or min(cell.calibration_images for cell in own) >= MINIMUM_IMAGES

@@ -54,9 +54,9 @@ def enlarged(frame: Image, rng: np.random.Generator) -> Image:
 def noise(rng: np.random.Generator) -> Image:
     """Noise of a drawn correlation length, sometimes of a few levels only."""
     shape = (FRAME_PX, int(rng.integers(180, FRAME_PX + 1)))
-    field = rng.standard_normal(shape).astype(np.float32)
+    field: Image = rng.standard_normal(shape).astype(np.float32)
     if rng.random() < 0.7:
-        field = cv2.GaussianBlur(field, (0, 0), float(np.exp(rng.uniform(-0.5, 3.2))))
+        field = np.asarray(cv2.GaussianBlur(field, (0, 0), float(np.exp(rng.uniform(-0.5, 3.2)))), np.float32)
     field = (field - field.min()) / (np.ptp(field) + 1e-6)
     return np.asarray(field > np.quantile(field, rng.uniform(0.2, 0.8)), np.float32) if rng.random() < 0.3 else field
 
@@ -68,7 +68,7 @@ def text_page(rng: np.random.Generator) -> Image:
     for y in range(12, FRAME_PX, int(14 + 22 * size)):
         letters = "".join(chr(int(code)) for code in rng.integers(33, 126, 60))
         cv2.putText(page, letters, (int(rng.integers(0, 20)), y), cv2.FONT_HERSHEY_SIMPLEX, size, 255, 1)
-    grey = page.astype(np.float32) / 255
+    grey = page.astype(np.float32) / np.float32(255)
     return 1 - grey if rng.random() < 0.6 else grey
 
 
@@ -82,7 +82,8 @@ def shapes(rng: np.random.Generator) -> Image:
         if rng.random() < 0.5:
             inner = (max(1, axes[0] // 2), axes[1])
             cv2.ellipse(canvas, centre, inner, float(rng.uniform(0, 180)), 0, 360, int(rng.integers(60, 256)), -1)
-    grey = cv2.GaussianBlur(canvas.astype(np.float32) / 255, (0, 0), float(rng.uniform(0.6, 4)))
+    blur_px = float(rng.uniform(0.6, 4))
+    grey = np.asarray(cv2.GaussianBlur(canvas.astype(np.float32) / np.float32(255), (0, 0), blur_px), np.float32)
     grain = rng.standard_normal(grey.shape).astype(np.float32) * float(rng.uniform(0, 0.06))
     return np.clip(grey + grain, 0, 1)
 

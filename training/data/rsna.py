@@ -52,12 +52,12 @@ def read_grey(path: Path) -> NDArray[np.float32]:
     grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
     if grey is None:
         raise InvalidRadiographError("not an image that can be read", field=path.name)
-    return grey.astype(np.float32) / 255
+    return grey.astype(np.float32) / np.float32(255)
 
 
 @dataclass(frozen=True, slots=True)
 class Frames:
-    """Frames of many radiographs in one array (N, FRAME_PX, FRAME_PX) uint8, top left, with their true shapes (N, 2)."""
+    """Frames of radiographs, top left in one array (N, FRAME_PX, FRAME_PX) uint8, with their true shapes (N, 2)."""
 
     pixels: NDArray[np.uint8]
     shapes: NDArray[np.int32]
@@ -65,7 +65,7 @@ class Frames:
     def frame(self, index: int) -> NDArray[np.float32]:
         """The frame at `index`, (H, W) float32 in [0, 1]."""
         height, width = self.shapes[index]
-        return self.pixels[index, :height, :width].astype(np.float32) / 255
+        return self.pixels[index, :height, :width].astype(np.float32) / np.float32(255)
 
 
 def load_frames(samples: Sequence[Sample], cache: Path) -> Frames:

@@ -29,10 +29,10 @@ def draw_scene_change(rng: np.random.Generator) -> Change:
 
 
 def draw_surroundings(image: Image, hand: NDArray[np.bool_], rng: np.random.Generator) -> Image:
-    """Change what surrounds the `hand` in (S, S): air's grey, a tilt of exposure, borders, letters; then standardise."""
+    """Change what surrounds the `hand` in (S, S): air's grey, tilted exposure, borders, letters; then standardise."""
     side = image.shape[0]
     result = image.copy()
-    soft = cv2.GaussianBlur(hand.astype(np.float32), (0, 0), 1.0)
+    soft: Image = np.asarray(cv2.GaussianBlur(hand.astype(np.float32), (0, 0), 1.0), np.float32)
     if rng.random() < 0.4:
         result += (1 - soft) * float(rng.uniform(0, 0.5))
     if rng.random() < 0.4:

@@ -5,6 +5,7 @@ Lei J et al., "Distribution-Free Predictive Inference for Regression", JASA 2018
 """
 
 import math
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -52,7 +53,7 @@ def _cells_of(sex: Sex, ages: NDArray[np.float64], errors: NDArray[np.float64]) 
         right = counts[smallest + 1] if smallest + 1 < len(counts) else math.inf
         del edges[smallest if left <= right else smallest + 1]
     cells = []
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in pairwise(edges):
         inside = (ages >= low) & (ages < high)
         half_width = conformal_half_width(errors[inside], LEVEL)
         cells.append(IntervalCell(sex, low, high, half_width, int(inside.sum())))

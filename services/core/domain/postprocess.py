@@ -4,7 +4,6 @@ from typing import Final
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from services.core.domain.preprocess import Image, Mask
 
@@ -33,7 +32,7 @@ def otsu_threshold(probability: Image) -> float:
 def largest_component(mask: Mask) -> Mask:
     """The largest 8-connected component of a mask (H, W); an empty mask stays empty."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
-    if count < 2:
+    if count == 1:  # the background alone
         return np.zeros_like(mask, dtype=bool)
     return np.asarray(labels == 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA])), dtype=bool)
 

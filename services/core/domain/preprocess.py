@@ -95,7 +95,7 @@ def standardise(image: Image, *, inside: Mask | None = None) -> Image:
     low, high = (float(value) for value in np.percentile(values, PERCENTILES))
     if high - low < MINIMUM_RANGE:
         return np.zeros_like(image)
-    return np.clip((image - low) / (high - low), 0, 1).astype(np.float32)
+    return np.asarray(np.clip((image - low) / (high - low), 0, 1), dtype=np.float32)
 
 
 def segmenter_input(frame: Image) -> Image:
