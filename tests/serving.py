@@ -1,7 +1,9 @@
 """Runs services of this project in the test's own process, over real sockets on free ports."""
 
 import asyncio
+import os
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -94,7 +96,7 @@ def channel_to(process: Process) -> grpc.aio.Channel:
 
 @contextmanager
 def refused(kind: type[BoneageError], *, field: str = "", reason: str = "") -> Iterator[None]:
-    """Expects a call to end with exactly this error, as the client library turns it back, at `field` and for `reason`."""
+    """Expects a call to end with exactly this error, as the client library gives it, at `field` and for `reason`."""
     with pytest.raises(BoneageError, match=reason) as caught, calling():
         yield
     assert type(caught.value) is kind
@@ -115,9 +117,7 @@ def as_raw(image: NDArray[np.float32]) -> common_pb2.Radiograph:
     """(H, W) grey levels as float32 pixels."""
     size = common_pb2.PixelSize(height=image.shape[0], width=image.shape[1])
     data = image.astype("<f4").tobytes()
-    return common_pb2.Radiograph(
-        raw=common_pb2.RawPixels(size=size, format=common_pb2.PIXEL_FORMAT_FLOAT32, data=data)
-    )
+    return common_pb2.Radiograph(raw=common_pb2.RawPixels(size=size, format=common_pb2.PIXEL_FORMAT_FLOAT32, data=data))
 
 
 def as_png(image: NDArray[np.float32]) -> common_pb2.Radiograph:
@@ -182,6 +182,13 @@ def make_certificates(folder: Path) -> Certificates:
 
 def _openssl(*arguments: str | Path) -> None:
     subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True)
+
+
+def child_environment(**values: object) -> dict[str, str]:
+    """The environment of a service in a process of its own, on free ports, with `BONEAGE_*` as given and no other."""
+    own = {key: value for key, value in os.environ.items() if not key.startswith("BONEAGE_")}
+    told = {"GRPC_PORT": 0, "HTTP_PORT": 0, **values}
+    return own | {"PYTHONPATH": os.pathsep.join(sys.path)} | {f"BONEAGE_{k}": str(v) for k, v in told.items()}
 
 
 def _local(values: dict[str, object]) -> dict[str, Any]:

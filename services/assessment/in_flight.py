@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -16,9 +16,9 @@ async def in_flight(
     coming: asyncio.Task[tuple[Item, ...]] | None = asyncio.create_task(_next(items))
     try:
         while running or coming:
-            waits = {*running, coming} if coming and len(running) < limit else running
+            waits: set[asyncio.Future[Any]] = {*running, coming} if coming and len(running) < limit else {*running}
             done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            if coming in done:
+            if coming and coming in done:
                 started = [asyncio.ensure_future(work(item)) for item in coming.result()]
                 running.update(started)
                 coming = asyncio.create_task(_next(items)) if started else None

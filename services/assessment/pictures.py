@@ -48,9 +48,7 @@ class Painter:
         true = unsquashed_shape(shape, frame)
         canvas = picture if true == shape else await self._workers.run(_resized, picture, true)
         crop = scale_square(prepared.crop, source=frame, target=true)
-        drawn = await self._stages.explain(
-            canvas, crop, number.activation, release=found.release, deadline=deadline
-        )
+        drawn = await self._stages.explain(canvas, crop, number.activation, release=found.release, deadline=deadline)
         return drawn if true == shape else await self._workers.run(self._squashed, drawn, shape)
 
     async def draw(self, picture: Picture, found: Found, prepared: Prepared | None, cam_png: bytes) -> Pictures:

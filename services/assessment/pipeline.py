@@ -1,4 +1,4 @@
-"""Runs the stages in order on one radiograph, under one release and one deadline; an abstention ends the chain early."""
+"""Runs the stages in order on one radiograph, under one release and one deadline; an abstention ends the chain."""
 
 from dataclasses import dataclass
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 import grpc
 import structlog
 
-from boneage.v1 import assessment_pb2, assessment_pb2_grpc, common_pb2, regression_pb2
+from boneage.v1 import assessment_pb2, assessment_pb2_grpc, regression_pb2
 from services.assessment.in_flight import in_flight
 from services.assessment.pipeline import Ask, Assessment, AssessmentPipeline, Radiograph, prepare
 from services.assessment.stopwatch import Stopwatch
@@ -75,9 +75,7 @@ class AssessmentServicer(assessment_pb2_grpc.AssessmentServiceServicer):
             answer.failure.CopyFrom(assessment_pb2.Failure(code=code, field=error.field, reason=error.reason))
         return answer
 
-    async def _assess(
-        self, request: assessment_pb2.AssessRequest, deadline: Deadline
-    ) -> assessment_pb2.AssessResponse:
+    async def _assess(self, request: assessment_pb2.AssessRequest, deadline: Deadline) -> assessment_pb2.AssessResponse:
         watch = Stopwatch()
         asked_sex = wire.sex_from_wire(request.sex)
         with watch.stage("decode"):
@@ -96,9 +94,7 @@ class AssessmentServicer(assessment_pb2_grpc.AssessmentServiceServicer):
         decoded = wire.radiograph(request.radiograph, limits=self._bounds.limits)
         return prepare(decoded.pixels, true_shape, keep_picture=request.include_artifacts), decoded.sex
 
-    def _finish(
-        self, assessment: Assessment, response: assessment_pb2.AssessResponse, watch: Stopwatch
-    ) -> None:
+    def _finish(self, assessment: Assessment, response: assessment_pb2.AssessResponse, watch: Stopwatch) -> None:
         for name, value_ms in watch.stages_ms.items():
             setattr(response.stages, f"{name}_ms", value_ms)
             self._telemetry.stage_seconds.labels(name).observe(value_ms / 1e3)
@@ -107,7 +103,7 @@ class AssessmentServicer(assessment_pb2_grpc.AssessmentServiceServicer):
         self._telemetry.assessments.labels(outcome, assessment.release).inc()
 
 
-def choose_sex(asked: Sex | None, header: Sex | None) -> tuple[Sex, assessment_pb2.SexSource]:
+def choose_sex(asked: Sex | None, header: Sex | None) -> "tuple[Sex, assessment_pb2.SexSource.ValueType]":
     """The sex to read with, and where it came from: the request, else the header, else nowhere."""
     if asked is not None:
         return asked, assessment_pb2.SEX_SOURCE_REQUEST
@@ -120,8 +116,8 @@ def to_response(assessment: Assessment) -> assessment_pb2.AssessResponse:
     """The answer as a message; sex, size and times are the servicer's to add."""
     response = assessment_pb2.AssessResponse(
         status=regression_pb2.ASSESSMENT_STATUS_ABSTAINED,
-        abstention=assessment.abstention and wire.abstention_to_wire(assessment.abstention),
-        crop=assessment.crop and wire.square_to_wire(assessment.crop),
+        abstention=wire.abstention_to_wire(assessment.abstention),
+        crop=wire.square_to_wire(assessment.crop),
         foreground_fraction=assessment.foreground_fraction,
         enhanced=assessment.enhanced,
         ungated_age_months=assessment.ungated_age_months,

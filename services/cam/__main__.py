@@ -1,15 +1,15 @@
 """Starts the CAM service: `python -m services.cam`."""
 
 from boneage.v1.cam_pb2_grpc import add_CamServiceServicer_to_server
+from services.cam.pipeline import CamPipeline
+from services.cam.servicer import SERVICE, CamServicer
+from services.cam.settings import Settings
 from services.core.adapters.imaging import Limits
 from services.core.domain.contracts import REGRESSOR
 from services.core.domain.ports import Inference, Releases
 from services.core.runtime.models import serve_model
 from services.core.runtime.process import Process, run_process
 from services.core.runtime.server import Registration
-from services.cam.pipeline import CamPipeline
-from services.cam.servicer import SERVICE, CamServicer
-from services.cam.settings import Settings
 
 
 async def serve(process: Process, settings: Settings) -> None:

@@ -67,7 +67,7 @@ def heat_map(activation: Activation, crop: Square, *, shape: tuple[int, int]) ->
 
 
 def interpolation(pixels: int, start: int, side: int, cells: int) -> tuple[Image, NDArray[np.bool_]]:
-    """Linear weights (pixels, cells) of a row of cells that covers `side` pixels from `start`, and which pixels it does.
+    """Linear weights (pixels, cells) of a row of cells over `side` pixels from `start`, and which pixels those are.
 
     Beyond the outer cells' centres their values go on.
     """

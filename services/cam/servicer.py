@@ -53,7 +53,7 @@ class CamServicer(cam_pb2_grpc.CamServiceServicer):
             high_months=pictures.heat.high_months,
             overlay_png=pictures.overlay_png,
             activation=wire.activation_to_wire(activation),
-            model=model and wire.model_to_wire(model),
+            model=None if model is None else wire.model_to_wire(model),
             release=release.id,
         )
 

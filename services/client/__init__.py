@@ -1,4 +1,4 @@
-"""The client library: the one way to call these services, for hospitals, the command line and the services themselves."""
+"""The client library: the one way to call these services, for hospitals, the command line and the services."""
 
 from services.client.assessment import AssessmentClient
 from services.client.channel import Tls, calling, connect

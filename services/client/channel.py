@@ -31,9 +31,7 @@ class Tls:
         return grpc.ssl_channel_credentials(_read(self.ca_file), _read(self.key_file), _read(self.certificate_file))
 
 
-def connect(
-    address: str, service: str, *, tls: Tls | None = None, attempts: int = ATTEMPTS
-) -> grpc.aio.Channel:
+def connect(address: str, service: str, *, tls: Tls | None = None, attempts: int = ATTEMPTS) -> grpc.aio.Channel:
     """A channel to `service` (its full name) at `address` (HOST:PORT, where HOST may stand for several servers).
 
     Calls go in turn to all servers that say SERVING; one that ends with UNAVAILABLE is tried `attempts` times in all.
@@ -63,7 +61,7 @@ def channel_options(service: str, *, attempts: int) -> list[tuple[str, int | str
 
 
 def service_config(service: str, *, attempts: int) -> dict[str, object]:
-    """Balancing, health checking and retries; gRPC adds jitter of 20% to each wait, and the deadline bounds them all."""
+    """Balancing, health checking and retries; gRPC adds 20% of jitter to each wait, and the deadline bounds all."""
     retry = {
         "maxAttempts": attempts,
         "initialBackoff": "0.2s",

@@ -54,5 +54,5 @@ def _answered(reading: Reading) -> regression_pb2.EstimateBoneAgeResponse:
 def _abstained(reading: Reading) -> regression_pb2.EstimateBoneAgeResponse:
     return regression_pb2.EstimateBoneAgeResponse(
         status=regression_pb2.ASSESSMENT_STATUS_ABSTAINED,
-        abstention=reading.abstention and wire.abstention_to_wire(reading.abstention),
+        abstention=wire.abstention_to_wire(reading.abstention),
     )

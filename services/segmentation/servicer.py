@@ -35,9 +35,9 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):
         found = await self._pipeline.segment(decoded.pixels, true_shape=true_shape, release=release, deadline=deadline)
         return segmentation_pb2.SegmentResponse(
             mask=await self._workers.run(wire.mask_to_wire, found.mask),
-            crop=found.crop and wire.square_to_wire(found.crop),
+            crop=wire.square_to_wire(found.crop),
             foreground_fraction=found.foreground_fraction,
-            abstention=found.abstention and wire.abstention_to_wire(found.abstention),
+            abstention=wire.abstention_to_wire(found.abstention),
             model=wire.model_to_wire(found.model),
             release=release.id,
         )

@@ -2,11 +2,10 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
-import pytest_asyncio
 
 from boneage.v1 import assessment_pb2, assessment_pb2_grpc, common_pb2, regression_pb2
 from services.core.errors import (
@@ -19,7 +18,6 @@ from services.core.errors import (
 from tests.models import RELEASE_ID, Variations, hand_picture, write_repository
 from tests.serving import as_png, as_raw, channel_to, decode_png, http, refused, running_chain
 
-pytestmark = pytest.mark.asyncio
 Stub: TypeAlias = "assessment_pb2_grpc.AssessmentServiceAsyncStub"
 
 OK = regression_pb2.ASSESSMENT_STATUS_OK
@@ -28,19 +26,19 @@ HAND = as_png(hand_picture(640, 500))
 FLAT = as_raw(np.full((300, 200), 0.5, np.float32))
 
 
-def request(radiograph: common_pb2.Radiograph = HAND, **fields: object) -> assessment_pb2.AssessRequest:
+def request(radiograph: common_pb2.Radiograph = HAND, **fields: Any) -> assessment_pb2.AssessRequest:
     """What to assess."""
     return assessment_pb2.AssessRequest(**{"radiograph": radiograph, **fields})
 
 
-@pytest_asyncio.fixture
+@pytest.fixture
 async def stub(tmp_path: Path) -> AsyncIterator[Stub]:
     """A client of a running chain."""
     async with running_chain(write_repository(tmp_path)) as process, channel_to(process) as channel:
         yield assessment_pb2_grpc.AssessmentServiceStub(channel)
 
 
-@pytest_asyncio.fixture
+@pytest.fixture
 async def wary(tmp_path: Path) -> AsyncIterator[Stub]:
     """A client of a chain whose regressor finds no hand like those it was trained on."""
     repository = write_repository(tmp_path, Variations(least_typicality=0.99))

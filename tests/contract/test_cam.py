@@ -2,11 +2,10 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
-import pytest_asyncio
 
 from boneage.v1 import cam_pb2, cam_pb2_grpc, common_pb2
 from services.core.domain.preprocess import HAND_PX
@@ -14,7 +13,6 @@ from services.core.errors import BoneageError, InvalidRadiographError, InvalidRe
 from tests.models import RELEASE_ID, hand_picture, write_repository
 from tests.serving import as_raw, channel_to, decode_png, refused, running
 
-pytestmark = pytest.mark.asyncio
 Stub: TypeAlias = "cam_pb2_grpc.CamServiceAsyncStub"
 
 CROP = common_pb2.Square(x=20, y=40, side=200)
@@ -23,13 +21,13 @@ GRID = common_pb2.ActivationGrid(
 )
 
 
-def request(**fields: object) -> cam_pb2.ExplainRequest:
+def request(**fields: Any) -> cam_pb2.ExplainRequest:
     """A radiograph of 320 x 260 with a grid that lies on its hand, brightest in the lower right quarter."""
     given = {"radiograph": as_raw(hand_picture()), "crop": CROP, "activation": GRID, **fields}
     return cam_pb2.ExplainRequest(**given)
 
 
-@pytest_asyncio.fixture
+@pytest.fixture
 async def stub(tmp_path: Path) -> AsyncIterator[Stub]:
     """A client of a running service."""
     async with (
@@ -114,7 +112,7 @@ def grid(values: list[float], *, height: int = 2, width: int = 2) -> common_pb2.
     ],
 )
 async def test_bad_input_is_refused_with_field_and_reason(
-    stub: Stub, change: dict[str, object], kind: type[BoneageError], field: str, reason: str
+    stub: Stub, change: dict[str, Any], kind: type[BoneageError], field: str, reason: str
 ) -> None:
     """INVALID_ARGUMENT says where the fault is and what it is."""
     with refused(kind, field=field, reason=reason):

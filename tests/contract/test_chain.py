@@ -2,34 +2,27 @@
 
 import asyncio
 import json
-import os
 import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-import pytest
-
 from boneage.v1 import assessment_pb2, regression_pb2
 from services.client import AssessmentClient
 from tests.models import RELEASE_ID, hand_picture, write_repository
-from tests.serving import LOOPBACK, MODEL_SERVICES, as_png
-
-pytestmark = pytest.mark.asyncio
+from tests.serving import LOOPBACK, MODEL_SERVICES, as_png, child_environment
 
 
 @asynccontextmanager
 async def process(service: str, folder: Path, **values: object) -> AsyncIterator[str]:
     """A service in its own process, ready, at the address that it gives; it ends with status 0."""
     ready = folder / f"{service}.json"
-    own = {key: value for key, value in os.environ.items() if not key.startswith("BONEAGE_")}
-    told = {"GRPC_PORT": 0, "HTTP_PORT": 0, "READY_FILE": ready, **values}
     child = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         f"services.{service}",
-        env=own | {f"BONEAGE_{key}": str(value) for key, value in told.items()},
+        env=child_environment(READY_FILE=ready, **values),
         stderr=asyncio.subprocess.PIPE,
     )
     assert child.stderr is not None
@@ -37,6 +30,7 @@ async def process(service: str, folder: Path, **values: object) -> AsyncIterator
         async for line in child.stderr:
             if json.loads(line)["event"] == "ready":
                 break
+        # Its log must be read on, or the pipe fills and the process waits.
         draining = asyncio.ensure_future(child.stderr.read())
         yield f"{LOOPBACK}:{json.loads(ready.read_text())['grpc_port']}"
     finally:
@@ -51,9 +45,7 @@ async def test_radiograph_passes_through_five_processes(tmp_path: Path) -> None:
     request = assessment_pb2.AssessRequest(radiograph=as_png(hand_picture(640, 500)), include_artifacts=True)
     async with AsyncExitStack() as stack:
         models = {
-            name: await stack.enter_async_context(
-                process(name, tmp_path, MODEL_REPOSITORY=repository, ONNX_THREADS=1)
-            )
+            name: await stack.enter_async_context(process(name, tmp_path, MODEL_REPOSITORY=repository, ONNX_THREADS=1))
             for name in MODEL_SERVICES
         }
         addresses = {f"{name.upper()}_ADDRESS": where for name, where in models.items()}

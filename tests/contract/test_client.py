@@ -26,8 +26,6 @@ from services.core.runtime.server import Registration
 from tests.models import hand_picture, write_repository
 from tests.serving import address, as_raw, running, serving
 
-pytestmark = pytest.mark.asyncio
-
 Context = grpc.aio.ServicerContext[Any, Any]
 REQUEST = assessment_pb2.AssessRequest(radiograph=as_raw(hand_picture()))
 
@@ -51,6 +49,13 @@ class ScriptedAssessment(assessment_pb2_grpc.AssessmentServiceServicer):
             await self._hold()
         return assessment_pb2.AssessResponse(release="scripted")
 
+    async def AssessStream(  # noqa: N802 -- the name is the protocol's
+        self, request_iterator: AsyncIterator[assessment_pb2.AssessStreamRequest], context: Context
+    ) -> AsyncIterator[assessment_pb2.AssessStreamResponse]:
+        """Every item is answered with its id."""
+        async for item in request_iterator:
+            yield assessment_pb2.AssessStreamResponse(item_id=item.item_id)
+
     async def _hold(self) -> None:
         try:
             await asyncio.Event().wait()
@@ -59,12 +64,12 @@ class ScriptedAssessment(assessment_pb2_grpc.AssessmentServiceServicer):
 
 
 @asynccontextmanager
-async def client_of(servicer: ScriptedAssessment, **options: float) -> AsyncIterator[AssessmentClient]:
+async def client_of(servicer: ScriptedAssessment, *, deadline_s: float = 15.0) -> AsyncIterator[AssessmentClient]:
     """The client library connected to that servicer."""
     registration = Registration(SERVICE, servicer, assessment_pb2_grpc.add_AssessmentServiceServicer_to_server)
     async with (
         serving(registration) as process,
-        AssessmentClient(address(process), **options) as client,
+        AssessmentClient(address(process), deadline_s=deadline_s) as client,
     ):
         yield client
 

@@ -11,8 +11,6 @@ from services.core.errors import InvalidRadiographError, UnknownReleaseError
 from tests.models import Variations, hand_picture, write_repository
 from tests.serving import as_png, as_raw, channel_to, encode_png, refused, running
 
-pytestmark = pytest.mark.asyncio
-
 
 def request(height: int = 640, width: int = 500) -> enhancement_pb2.EnhanceRequest:
     """A radiograph with the mask of its hand."""

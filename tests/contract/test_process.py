@@ -1,7 +1,6 @@
 """A service as a process of its own: ready file, SIGTERM, and an end with a reason where it cannot serve."""
 
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -13,22 +12,16 @@ from pathlib import Path
 import pytest
 
 from tests.models import write_repository
+from tests.serving import child_environment
 
 PATIENCE_S = 60
-
-
-def environment(**values: object) -> dict[str, str]:
-    """The environment of a service on free ports."""
-    own = {key: value for key, value in os.environ.items() if not key.startswith("BONEAGE_")}
-    ports = {"BONEAGE_GRPC_PORT": "0", "BONEAGE_HTTP_PORT": "0"}
-    return own | ports | {f"BONEAGE_{key}": str(value) for key, value in values.items()}
 
 
 def last_line(service: str, **values: object) -> tuple[int, dict[str, str]]:
     """Exit status and last line of log of a service that ends by itself."""
     ended = subprocess.run(
         [sys.executable, "-m", f"services.{service}"],
-        env=environment(**values),
+        env=child_environment(**values),
         capture_output=True,
         text=True,
         timeout=PATIENCE_S,
@@ -42,7 +35,10 @@ def test_ready_file_tells_the_ports_and_sigterm_ends_cleanly(tmp_path: Path) -> 
     ready = tmp_path / "ready"
     values = {"MODEL_REPOSITORY": write_repository(tmp_path / "models"), "READY_FILE": ready}
     with subprocess.Popen(
-        [sys.executable, "-m", "services.regression"], env=environment(**values), stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "services.regression"],
+        env=child_environment(**values),
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         assert process.stderr is not None
         assert json.loads(process.stderr.readline())["event"] == "ready"
@@ -65,9 +61,7 @@ def test_ready_file_tells_the_ports_and_sigterm_ends_cleanly(tmp_path: Path) -> 
         ("regression", {"MODEL_REPOSITORY": "/nowhere"}, "no releases in /nowhere"),
     ],
 )
-def test_what_cannot_serve_ends_with_one_line_that_says_why(
-    service: str, values: dict[str, str], reason: str
-) -> None:
+def test_what_cannot_serve_ends_with_one_line_that_says_why(service: str, values: dict[str, str], reason: str) -> None:
     """Exit status 1 and the reason, without a traceback."""
     status, line = last_line(service, **values)
     assert status == 1

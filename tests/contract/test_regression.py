@@ -1,6 +1,7 @@
 """The regression service over a real socket, with a model whose ages can be worked out by hand."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,13 +12,11 @@ from services.core.errors import InvalidRequestError, UnknownReleaseError
 from tests.models import BIAS_MONTHS, HALF_WIDTH_MONTHS, MONTHS_PER_BRIGHTNESS, RELEASE_ID, Variations, write_repository
 from tests.serving import as_raw, channel_to, refused, running
 
-pytestmark = pytest.mark.asyncio
-
 BRIGHTNESS = 0.5
 HAND = np.full((HAND_PX, HAND_PX), BRIGHTNESS, np.float32)
 
 
-def request(**fields: object) -> regression_pb2.EstimateBoneAgeRequest:
+def request(**fields: Any) -> regression_pb2.EstimateBoneAgeRequest:
     """An even hand of half brightness."""
     return regression_pb2.EstimateBoneAgeRequest(**{"hand": as_raw(HAND), **fields})
 
@@ -42,7 +41,7 @@ async def read(
         (common_pb2.SEX_UNSPECIFIED, 2),
     ],
 )
-async def test_age_is_that_of_the_sex(tmp_path: Path, sex: common_pb2.Sex, row: int) -> None:
+async def test_age_is_that_of_the_sex(tmp_path: Path, sex: "common_pb2.Sex.ValueType", row: int) -> None:
     """Each sex reads its own output; unspecified reads as unknown."""
     reply = await read(tmp_path, request(sex=sex))
     expected = BIAS_MONTHS[row] + BRIGHTNESS * MONTHS_PER_BRIGHTNESS[row]
@@ -76,7 +75,7 @@ async def test_hand_of_another_shape_is_padded_to_a_square(tmp_path: Path) -> No
     ],
 )
 async def test_abstention_holds_the_number_back(
-    tmp_path: Path, variations: Variations, reason: common_pb2.AbstentionReason
+    tmp_path: Path, variations: Variations, reason: "common_pb2.AbstentionReason.ValueType"
 ) -> None:
     """No age, interval or activation comes with an abstention; the ungated age only where it was asked for."""
     reply = await read(tmp_path / "gated", request(), variations)

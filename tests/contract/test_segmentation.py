@@ -6,18 +6,16 @@ from typing import TypeAlias
 
 import numpy as np
 import pytest
-import pytest_asyncio
 
 from boneage.v1 import common_pb2, segmentation_pb2, segmentation_pb2_grpc
 from services.core.errors import InvalidRadiographError, InvalidRequestError, UnknownReleaseError
 from tests.models import RELEASE_ID, hand_picture, write_repository
 from tests.serving import as_png, as_raw, channel_to, decode_png, refused, running
 
-pytestmark = pytest.mark.asyncio
 Stub: TypeAlias = "segmentation_pb2_grpc.SegmentationServiceAsyncStub"
 
 
-@pytest_asyncio.fixture
+@pytest.fixture
 async def stub(tmp_path: Path) -> AsyncIterator[Stub]:
     """A client of a running service."""
     async with (

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from boneage.v1 import segmentation_pb2, segmentation_pb2_grpc
 from services.client import Tls, connect
 from services.core.adapters.imaging import Limits
-from services.core.domain.ports import Inference
+from services.core.domain.ports import Inference, Tensors
 from services.core.domain.release import Release
 from services.core.errors import DeadlineExceededError, ImageTooLargeError, OverloadedError
 from services.core.runtime.models import LoadingInference
@@ -37,8 +37,6 @@ from tests.serving import (
     serving,
     settings,
 )
-
-pytestmark = pytest.mark.asyncio
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -68,7 +66,7 @@ def stub_of(channel: grpc.aio.Channel) -> "segmentation_pb2_grpc.SegmentationSer
 async def status(channel: grpc.aio.Channel, service: str = "") -> int:
     """What the standard health service says."""
     reply = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=service))
-    return reply.status
+    return int(reply.status)
 
 
 @asynccontextmanager
@@ -107,7 +105,7 @@ async def test_watch_tells_every_change_and_ends_with_the_server() -> None:
         await process.set_ready(ready=True)
         seen.append((await anext(watch)).status)
     seen += [reply.status async for reply in watch]
-    await channel.close()
+    await channel.close(None)
     assert seen == [NOT_SERVING, SERVING, NOT_SERVING]
 
 
@@ -143,7 +141,7 @@ async def test_stopping_process_never_says_serving() -> None:
 
 
 async def test_one_call_too_many_is_refused_at_once() -> None:
-    """With every place taken the next call gets RESOURCE_EXHAUSTED with a time to come back, and the first its answer."""
+    """With every place taken the next call gets RESOURCE_EXHAUSTED with a time to come back, the first its answer."""
     held = HeldInference()
     async with (
         serving(segmentation(held), maximum_concurrent_calls=1) as process,
@@ -187,7 +185,7 @@ async def test_message_above_the_limit_is_refused() -> None:
 class BrokenInference(HeldInference):
     """An Inference with a fault of its own."""
 
-    async def infer(self, *_: object, **__: object) -> dict[str, "object"]:  # type: ignore[override]
+    async def infer(self, model: str, version: int, inputs: Tensors, *, timeout_s: float | None = None) -> Tensors:
         """Fail with a text that must not reach a client."""
         raise RuntimeError("secret of patient 42")
 

@@ -1,5 +1,6 @@
 """Translates between the messages of `boneage.v1` and the domain's types, in both directions."""
 
+import struct
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -15,13 +16,13 @@ from services.core.domain.preprocess import Image, Mask, Square
 from services.core.domain.reading import Activation, ModelVersion
 from services.core.errors import InvalidRadiographError, InvalidRequestError
 
-SEX_TO_WIRE: Final[Mapping[Sex, common_pb2.Sex]] = {
+SEX_TO_WIRE: Final["Mapping[Sex, common_pb2.Sex.ValueType]"] = {
     "male": common_pb2.SEX_MALE,
     "female": common_pb2.SEX_FEMALE,
     "unknown": common_pb2.SEX_UNKNOWN,
 }
 SEX_FROM_WIRE: Final[Mapping[int, Sex]] = {wire: sex for sex, wire in SEX_TO_WIRE.items()}
-REASON_TO_WIRE: Final[Mapping[Reason, common_pb2.AbstentionReason]] = {
+REASON_TO_WIRE: Final["Mapping[Reason, common_pb2.AbstentionReason.ValueType]"] = {
     Reason.NO_HAND: common_pb2.ABSTENTION_REASON_NO_HAND,
     Reason.LOW_CONTRAST: common_pb2.ABSTENTION_REASON_LOW_CONTRAST,
     Reason.NOT_LIKE_TRAINING: common_pb2.ABSTENTION_REASON_NOT_LIKE_TRAINING,
@@ -31,6 +32,9 @@ REASON_TO_WIRE: Final[Mapping[Reason, common_pb2.AbstentionReason]] = {
 REASON_FROM_WIRE: Final[Mapping[int, Reason]] = {wire: reason for reason, wire in REASON_TO_WIRE.items()}
 
 PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
+# Signature, length and name of the IHDR chunk, width, height (ISO/IEC 15948, 5.2 and 11.2.2).
+PNG_HEADER: Final = struct.Struct(">16sII")
+INSIDE: Final = 255
 # Masks and pictures pass between processes of one machine or one network: speed counts more than their size.
 PNG_FAST: Final = (cv2.IMWRITE_PNG_COMPRESSION, 1)
 GREATEST_GRID_CELLS: Final = 64 * 64
@@ -101,7 +105,9 @@ def float32_from_wire(message: common_pb2.RawPixels) -> Image:
     return np.asarray(pixels, dtype=np.float32)
 
 
-def _raw_pixels(shape: tuple[int, ...], pixel_format: common_pb2.PixelFormat, data: bytes) -> common_pb2.RawPixels:
+def _raw_pixels(
+    shape: tuple[int, ...], pixel_format: "common_pb2.PixelFormat.ValueType", data: bytes
+) -> common_pb2.RawPixels:
     size = common_pb2.PixelSize(height=shape[0], width=shape[1])
     return common_pb2.RawPixels(size=size, format=pixel_format, data=data)
 
@@ -121,27 +127,27 @@ def picture(encoded: bytes) -> NDArray[np.uint8]:
 
 def mask_to_wire(mask: Mask) -> common_pb2.Mask:
     """A mask (H, W) as a PNG of 0 and 255."""
-    return common_pb2.Mask(png=png(mask.astype(np.uint8) * 255))
+    return common_pb2.Mask(png=png(mask.astype(np.uint8) * INSIDE))
 
 
 def mask_from_wire(message: common_pb2.Mask, *, shape: tuple[int, int], field: str = "mask") -> Mask:
     """The mask of an image of `shape` (height, width); its size is checked before a pixel is decoded."""
-    header = message.png[:24]
-    if len(header) < 24 or not header.startswith(PNG_SIGNATURE):
+    header = message.png[: PNG_HEADER.size]
+    if len(header) < PNG_HEADER.size or not header.startswith(PNG_SIGNATURE):
         raise InvalidRadiographError("the mask is not a PNG file", field=f"{field}.png")
-    width, height = int.from_bytes(header[16:20], "big"), int.from_bytes(header[20:24], "big")
+    _, width, height = PNG_HEADER.unpack(header)
     if (height, width) != shape:
         reason = f"the mask has {height} x {width} pixels, the radiograph {shape[0]} x {shape[1]}"
         raise InvalidRadiographError(reason, field=f"{field}.png")
     pixels = cv2.imdecode(np.frombuffer(message.png, np.uint8), cv2.IMREAD_GRAYSCALE)
     if pixels is None:
         raise InvalidRadiographError("the mask's PNG file is damaged", field=f"{field}.png")
-    return np.asarray(pixels >= 128, dtype=np.bool_)
+    return np.asarray(pixels > INSIDE // 2, dtype=np.bool_)
 
 
-def square_to_wire(square: Square) -> common_pb2.Square:
-    """A square window."""
-    return common_pb2.Square(x=square.x, y=square.y, side=square.side)
+def square_to_wire(square: Square | None) -> common_pb2.Square | None:
+    """A square window, where there is one."""
+    return None if square is None else common_pb2.Square(x=square.x, y=square.y, side=square.side)
 
 
 def square_from_wire(message: common_pb2.Square) -> Square:
@@ -174,8 +180,10 @@ def activation_from_wire(message: common_pb2.ActivationGrid, *, field: str = "ac
     return Activation(values.reshape(height, width), message.bias_months)
 
 
-def abstention_to_wire(abstention: Abstention) -> common_pb2.Abstention:
-    """A refusal with its reason."""
+def abstention_to_wire(abstention: Abstention | None) -> common_pb2.Abstention | None:
+    """A refusal with its reason, where there is one."""
+    if abstention is None:
+        return None
     return common_pb2.Abstention(reason=REASON_TO_WIRE[abstention.reason], explanation=abstention.explanation)
 
 

@@ -13,7 +13,7 @@ SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
-class Health(health_pb2_grpc.HealthServicer):
+class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # the base class has no types
     """One truth for the process, told for the empty name and for each name in `services`."""
 
     def __init__(self, services: Sequence[str]) -> None:
@@ -56,7 +56,9 @@ class Health(health_pb2_grpc.HealthServicer):
         return health_pb2.HealthCheckResponse(status=self._status(request.service))
 
     async def Watch(  # noqa: N802 -- the name is the protocol's
-        self, request: health_pb2.HealthCheckRequest, context: Context
+        self,
+        request: health_pb2.HealthCheckRequest,
+        context: Context,  # noqa: ARG002 -- the signature is the protocol's
     ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
         """The state of a service now and at each change."""
         last: int | None = None

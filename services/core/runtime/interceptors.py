@@ -51,7 +51,7 @@ class Outcome:
     error: BoneageError | None = None
 
 
-class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] -- generic in the stubs alone
+class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs alone
     """Wraps the handlers of all methods of a server."""
 
     def __init__(self, telemetry: Telemetry, admission: Admission) -> None:

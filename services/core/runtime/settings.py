@@ -22,7 +22,9 @@ def available_cores() -> int:
 class Settings(BaseSettings):
     """The base of all groups."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid", protected_namespaces=())
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid", protected_namespaces=()
+    )
 
 
 class ServerSettings(Settings):

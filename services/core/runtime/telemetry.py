@@ -1,8 +1,16 @@
-"""The metrics of one process, under the names that dashboards for go-grpc-prometheus know; never a patient in a label."""
+"""The metrics of one process, under the names that dashboards for go-grpc-prometheus know; no patient in a label."""
 
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, PlatformCollector, ProcessCollector, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
 
 SECONDS_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 METHOD_LABELS: Final = ("grpc_type", "grpc_service", "grpc_method")
@@ -12,12 +20,11 @@ class Telemetry:
     """What a process counts and times."""
 
     def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # Prometheus does not read them
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
-        self.calls_started = Counter(
-            "grpc_server_started", "Calls that began.", METHOD_LABELS, registry=self.registry
-        )
+        self.calls_started = Counter("grpc_server_started", "Calls that began.", METHOD_LABELS, registry=self.registry)
         self.calls_handled = Counter(
             "grpc_server_handled", "Calls that ended, by status.", (*METHOD_LABELS, "grpc_code"), registry=self.registry
         )
