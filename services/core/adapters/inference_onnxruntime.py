@@ -10,12 +10,12 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from services.core.adapters.model_store import model_file
+from services.core.adapters.model_store import verified_model_file
 from services.core.domain.contracts import CONTRACTS, ModelContract, TensorSpec
 from services.core.domain.ports import Tensors
 from services.core.errors import DeadlineExceededError, ModelContractError, ModelUnavailableError, OverloadedError
 
-PROVIDERS: Final = ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider")
+PROVIDERS: Final = ("CUDAExecutionProvider", "CPUExecutionProvider")
 """In order of preference; only those that the installed runtime has are used."""
 FLOAT32: Final = "tensor(float)"
 RANK_OFFSET: Final = 1
@@ -88,10 +88,8 @@ def run(session: onnxruntime.InferenceSession, inputs: Tensors) -> dict[str, NDA
 
 
 def load_session(root: Path, model: str, version: int, *, threads: int) -> onnxruntime.InferenceSession:
-    """Load one version and check its tensors. Raises ModelUnavailableError, ModelContractError."""
-    path = model_file(root, model, version)
-    if not path.is_file():
-        raise ModelUnavailableError(f"{model} has no version {version}")
+    """Load one version. Raises ModelUnavailableError, and ReleaseError or ModelContractError where it is not right."""
+    path = verified_model_file(root, model, version)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -138,5 +136,7 @@ def check_inputs(contract: ModelContract, inputs: Tensors) -> None:
     for spec in contract.inputs:
         shape = inputs[spec.name].shape if spec.name in inputs else None
         if shape is None or shape[RANK_OFFSET:] != spec.dims or not 0 < shape[0] <= contract.max_batch:
-            raise ModelContractError(f"{contract.name}: input {spec.name} has shape {shape}, not (1 to "
-                                     f"{contract.max_batch}, {', '.join(map(str, spec.dims))})")
+            raise ModelContractError(
+                f"{contract.name}: input {spec.name} has shape {shape}, not (1 to "
+                f"{contract.max_batch}, {', '.join(map(str, spec.dims))})"
+            )

@@ -1,0 +1,188 @@
+"""The model repository: what is published is read back, and what is damaged is refused with the file and the reason."""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from services.core.adapters import model_store
+from services.core.adapters.model_store import ReleaseStore, preprocessing_sha256, publish_model, write_release
+from services.core.adapters.release_manifest import release_from_json, release_to_json
+from services.core.adapters.triton_config import config_pbtxt
+from services.core.domain.contracts import CONTRACTS, REGRESSOR, SEGMENTER
+from services.core.errors import ModelUnavailableError, ReleaseError, UnknownReleaseError
+from tests.models import RELEASE_ID, tiny_release, write_repository
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    """A repository with one release."""
+    return write_repository(tmp_path)
+
+
+def rewrite(path: Path, **changes) -> None:
+    """Change statements of a JSON file; None takes one out."""
+    content = {**json.loads(path.read_text()), **changes}
+    path.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
+
+
+def test_the_current_release_is_read_back_as_published(root):
+    """What was written is what is read, by no id and by its own."""
+    store = ReleaseStore(root)
+    assert store.get() == store.get(RELEASE_ID) == tiny_release()
+    assert store.ids() == [RELEASE_ID]
+
+
+def test_a_manifest_survives_the_round_trip_with_its_open_ends():
+    """The open ends of the outer bands are null in JSON and infinite in the release."""
+    text = release_to_json(tiny_release())
+    again = release_from_json(text, source="here")
+    assert again == tiny_release()
+    assert again.interval_cells[0].high_months == math.inf
+    assert "Infinity" not in text
+
+
+def test_a_second_release_moves_the_pointer_only_where_told(root):
+    """A release is served once it is named; who opened the store before keeps the one it had."""
+    before = ReleaseStore(root)
+    write_release(root, tiny_release("tiny-2"), current=False)
+    assert ReleaseStore(root).get().id == RELEASE_ID
+    write_release(root, tiny_release("tiny-3"), current=True)
+    assert ReleaseStore(root).get().id == "tiny-3"
+    assert (before.get().id, before.get("tiny-2").id) == (RELEASE_ID, "tiny-2")
+
+
+@pytest.mark.parametrize("name", ["tiny-9", "../tiny-1", "releases/tiny-1", " ", "x" * 1000, "tiny-1\0"])
+def test_an_unknown_release_is_said_to_be_unknown(root, name):
+    """A name that is no release here is unknown, also where it tries to be a path."""
+    with pytest.raises(UnknownReleaseError, match="is served here"):
+        ReleaseStore(root).get(name)
+
+
+def test_versions_and_releases_never_change(root, tmp_path):
+    """Neither a version nor a manifest can be written twice, and the first stays as it was."""
+    path = model_store.model_file(root, SEGMENTER, 1)
+    before = path.read_bytes()
+    with pytest.raises(ReleaseError, match="published already"):
+        publish_model(root, CONTRACTS[SEGMENTER], 1, path, {})
+    with pytest.raises(ReleaseError, match="never change"):
+        write_release(root, tiny_release(), current=True)
+    assert path.read_bytes() == before
+    assert not [entry for entry in root.rglob("*") if entry.name.startswith(".")]
+
+
+def test_a_release_without_its_models_is_not_written(root):
+    """A manifest pins only versions that are there."""
+    with pytest.raises(ReleaseError, match="has no version 7"):
+        write_release(root, tiny_release("tiny-7", version=7), current=False)
+    assert ReleaseStore(root).ids() == [RELEASE_ID]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"preprocessing_sha256": "0" * 64}, "other preprocessing"),
+        ({"id": "other"}, "says that it is release 'other'"),
+        ({"gates": None}, "gates: field required"),
+        ({"interval_level": 1.5}, "interval_level"),
+        ({"interval_cells": []}, "do not cover every age"),
+        ({"models": {SEGMENTER: 1}}, "no version of"),
+        ({"models": dict.fromkeys(CONTRACTS, 4)}, "has no version 4"),
+        ({"baseline_mae_months": float("nan")}, "baseline_mae_months"),
+        ({"surprise": 1}, "surprise"),
+    ],
+)
+def test_a_damaged_manifest_is_refused_with_place_and_reason(root, changes, reason):
+    """Each fault of the current release is told when the store is opened."""
+    rewrite(root / "releases" / f"{RELEASE_ID}.json", **changes)
+    with pytest.raises(ReleaseError, match=reason) as refused:
+        ReleaseStore(root)
+    assert refused.value.field == f"releases/{RELEASE_ID}.json"
+
+
+def test_a_damaged_release_beside_the_current_one_does_no_harm(root):
+    """An old release that this program cannot serve is refused when it is asked for, not before."""
+    write_release(root, tiny_release("old"), current=False)
+    rewrite(root / "releases" / "old.json", preprocessing_sha256="0" * 64)
+    store = ReleaseStore(root)
+    assert store.get().id == RELEASE_ID
+    with pytest.raises(ReleaseError, match="other preprocessing"):
+        store.get("old")
+
+
+def test_missing_pieces_are_named(root, tmp_path):
+    """No pointer, a pointer to nothing, no model file and no repository are each told apart."""
+    pointer = root / "releases" / "current"
+    pointer.write_text("gone\n")
+    with pytest.raises(ReleaseError, match="'gone', which is no release here"):
+        ReleaseStore(root)
+    pointer.unlink()
+    with pytest.raises(ReleaseError, match="releases/current: cannot be read"):
+        ReleaseStore(root)
+    with pytest.raises(ReleaseError, match="cannot be read"):
+        ReleaseStore(tmp_path / "nowhere")
+
+
+def test_a_card_says_what_was_written_and_which_file_it_belongs_to(root):
+    """The card keeps what training said and adds the identity of the version."""
+    card = ReleaseStore(root).card(REGRESSOR, 1)
+    assert card["trained_on"] == "nothing: made by hand"
+    assert (card["model"], card["version"], len(card["model_sha256"])) == (REGRESSOR, 1, 64)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [({"model_sha256": None}, "field required"), ({"model_sha256": "x"}, "string"), ({"version": 2}, "version 2")],
+)
+def test_a_damaged_card_is_refused(root, changes, reason):
+    """A card without its statements, or of another version, is no card."""
+    rewrite(root / SEGMENTER / "1" / "card.json", **changes)
+    with pytest.raises(ReleaseError, match=reason) as refused:
+        model_store.read_card(root, SEGMENTER, 1)
+    assert refused.value.field == f"{SEGMENTER}/1/card.json"
+
+
+def test_weights_are_compared_with_their_card(root):
+    """One flipped bit in the weights is seen, and so is a version that is not there."""
+    path = model_store.verified_model_file(root, SEGMENTER, 1)
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(ReleaseError, match="damaged") as refused:
+        model_store.verified_model_file(root, SEGMENTER, 1)
+    assert refused.value.field == f"{SEGMENTER}/1/model.onnx"
+    with pytest.raises(ModelUnavailableError, match="no version 2"):
+        model_store.verified_model_file(root, SEGMENTER, 2)
+
+
+def test_the_digest_of_the_preprocessing_is_that_of_its_source():
+    """It is stable within a program and has the form of a SHA-256."""
+    assert preprocessing_sha256() == preprocessing_sha256()
+    assert set(preprocessing_sha256()) <= set("0123456789abcdef")
+
+
+@pytest.mark.parametrize(("flavour", "kind"), [("cpu", "KIND_CPU"), ("gpu", "KIND_GPU")])
+def test_the_triton_configuration_states_the_contract(flavour, kind):
+    """Names, types, sizes, batching and the place to run are those of the contract."""
+    text = config_pbtxt(CONTRACTS[REGRESSOR], flavour=flavour)
+    assert f'name: "{REGRESSOR}"' in text
+    assert 'backend: "onnxruntime"' in text
+    assert "max_batch_size: 8" in text
+    assert 'input [ { name: "hand" data_type: TYPE_FP32 dims: [ 1, 224, 224 ] } ]' in text
+    assert 'name: "activation" data_type: TYPE_FP32 dims: [ 3, -1, -1 ]' in text
+    assert "dynamic_batching" in text
+    assert kind in text
+
+
+def test_every_model_of_a_repository_has_its_configuration(root):
+    """Triton finds a configuration beside the versions of each model."""
+    for name, contract in CONTRACTS.items():
+        assert (root / name / "config.pbtxt").read_text() == config_pbtxt(contract)
+
+
+def test_a_release_is_frozen():
+    """Nobody changes a release that others answer with."""
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        tiny_release().id = "other"
