@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated, Final, Literal
 
 import typer
-from rich.console import Console
 
 from services.cli import assess as assessing
 from services.cli import demo as showing
@@ -18,7 +17,7 @@ from services.cli.reading import Ask
 from services.cli.session import Job
 from services.cli.supervisor import ServiceName, ServiceStartError
 from services.cli.tables import lookup, read_labels, read_part, read_sizes
-from services.cli.terminal import say
+from services.cli.terminal import say, table_console
 from services.cli.usage import UsageError
 from services.core.errors import BoneageError
 
@@ -110,7 +109,7 @@ def demo(
 ) -> None:
     """Read the drawn samples, or your own files, and write a report with pictures."""
     samples = showing.own_samples(images) if images else showing.drawn_samples()
-    raise typer.Exit(run(showing.demo(samples, out.resolve() / "report.html", console=Console())))
+    raise typer.Exit(run(showing.demo(samples, out.resolve() / "report.html", console=table_console())))
 
 
 def call() -> int:

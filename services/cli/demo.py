@@ -1,18 +1,20 @@
 """`boneage demo`: reads the drawn samples, or the user's own files, and writes a table and a report with pictures."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from services.cli.files import InputFile, collect
 from services.cli.models import real_performance, regressor_card, repository
-from services.cli.reading import STAGES, Ask, Reading, years_and_months
+from services.cli.reading import STAGES, Ask, years_and_months
 from services.cli.report import Case, Summary, phantom_mae_months, write_report
 from services.cli.session import Job, reading_all
 from services.cli.terminal import Tally, progress
@@ -21,6 +23,10 @@ from services.cli.usage import UsageError, printable
 SAMPLES: Final = Path(__file__).resolve().parents[2] / "deploy" / "samples"
 SAMPLES_CSV: Final = "samples.csv"
 ASK: Final = Ask(artifacts=True)
+NAME_COLUMNS: Final = ("sample", "kind")
+READING_COLUMNS: Final = (*NAME_COLUMNS, "sex", "true age", "read age", "90% interval")
+STAGE_COLUMNS: Final = ("decode ms", "segment", "enhance", "regress", "CAM", "total")
+ONE_TABLE_WIDTH: Final = 130
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +64,9 @@ async def demo(samples: Sequence[Sample], report: Path, *, console: Console) -> 
     release = responses[0].release if responses else ""
     versions = {model.name: model.version for response in responses for model in response.models}
     summary = Summary(release, versions, real_performance(regressor_card(repository(), release)))
-    console.print(headline(cases, summary))
-    console.print(table_of(cases))
+    console.print(headline(cases, summary), highlight=False)
+    for table in tables_of(cases, width=console.width):
+        console.print(table)
     write_report(report, cases, summary, now=datetime.now().astimezone())
     tally.say()
     console.print(f"report: {report}", soft_wrap=True, highlight=False, markup=False)
@@ -79,33 +86,52 @@ def headline(cases: Sequence[Case], summary: Summary) -> str:
     return "\n".join(lines)
 
 
-def table_of(cases: Sequence[Case]) -> Table:
-    """One row for each sample; ages in years and months, times in ms."""
-    table = Table(caption="times in ms")
-    for name in ("sample", "drawn phantom", "sex", "true age", "read age", "90% interval"):
-        table.add_column(name, overflow="fold")
-    for stage in STAGES:
-        table.add_column(stage, justify="right")
-    table.add_column("release")
-    for case in cases:
-        table.add_row(*_cells(case))
+def tables_of(cases: Sequence[Case], *, width: int) -> list[Table]:
+    """One row for each sample; latency in a table of its own where one table would not fit in `width` characters."""
+    rows = [(_name(case), _reading(case), _times(case), _release(case)) for case in cases]
+    if width >= ONE_TABLE_WIDTH:
+        columns = [*READING_COLUMNS, *STAGE_COLUMNS, "release"]
+        return [_table(columns, ([*name, *reading, *times, release] for name, reading, times, release in rows))]
+    return [
+        _table([*READING_COLUMNS, "release"], ([*name, *reading, release] for name, reading, _, release in rows)),
+        _table([*NAME_COLUMNS, *STAGE_COLUMNS], ([*name, *times] for name, _, times, _ in rows)),
+    ]
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for name in columns:
+        table.add_column(name, justify="right" if name in STAGE_COLUMNS else "left")
+    for row in rows:
+        table.add_row(*row)
     return table
 
 
-def _cells(case: Case) -> list[str]:
+def _name(case: Case) -> tuple[str, str]:
+    return escape(printable(case.name)), "drawn phantom" if case.drawn_phantom else "image"
+
+
+def _reading(case: Case) -> tuple[str, str, str, str]:
     reading = case.reading
     true_age = "-" if case.true_age_months is None else years_and_months(case.true_age_months)
-    times = [f"{reading.stages_ms[stage]:.0f}" if reading.stages_ms.get(stage) else "-" for stage in STAGES]
-    release = reading.response.release if reading.response is not None else "-"
-    phantom = "drawn phantom" if case.drawn_phantom else "no"
-    return [printable(case.name), phantom, reading.sex, true_age, *_result(reading), *times, release]
-
-
-def _result(reading: Reading) -> tuple[str, str]:
     if reading.age_months is None or reading.interval_months is None:
-        return reading.status, printable(reading.reason)
+        return reading.sex, true_age, reading.status, escape(printable(reading.reason))
     low, high = reading.interval_months
-    return years_and_months(reading.age_months), f"{years_and_months(low)} to {years_and_months(high)}"
+    return (
+        reading.sex,
+        true_age,
+        years_and_months(reading.age_months),
+        f"{years_and_months(low)} to {years_and_months(high)}",
+    )
+
+
+def _times(case: Case) -> list[str]:
+    times = case.reading.stages_ms
+    return [f"{times[stage]:.0f}" if times.get(stage) else "-" for stage in STAGES]
+
+
+def _release(case: Case) -> str:
+    return case.reading.response.release if case.reading.response is not None else "-"
 
 
 async def _read(samples: Sequence[Sample]) -> tuple[list[Case], Tally]:

@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 import psutil
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from services.cli.environment import Finding, check_packages, check_python
 from services.cli.supervisor import LOOPBACK, is_serving
+from services.cli.terminal import table_console
 from services.core.adapters.inference_onnxruntime import load_session
 from services.core.adapters.model_store import ReleaseStore
 from services.core.errors import BoneageError, ConfigurationError
@@ -27,7 +27,7 @@ async def doctor(server: str) -> int:
     if not any(finding.fault for finding in findings):
         findings += check_models()
     findings += [await check_server(server)] if server else check_ports(port_in_use)
-    Console().print(table_of(findings))
+    table_console().print(table_of(findings))
     return 1 if any(finding.fault for finding in findings) else 0
 
 

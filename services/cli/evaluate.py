@@ -4,7 +4,6 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from rich.console import Console
 from rich.table import Table
 
 from services.cli.figures import Evaluation, Labelled, evaluate, in_training, named
@@ -12,7 +11,7 @@ from services.cli.models import regressor_card, repository
 from services.cli.reading import Ask, Reading
 from services.cli.session import Job, reading_all
 from services.cli.tables import lookup
-from services.cli.terminal import Tally, progress, say
+from services.cli.terminal import Tally, counted, progress, say, table_console
 from services.core.domain.contracts import Sex
 from services.core.domain.metrics import Figure
 
@@ -45,7 +44,7 @@ async def measure(
     if as_json:
         print(json.dumps(result.record()), flush=True)
     else:
-        Console().print(table_of(result))
+        table_console().print(table_of(result))
     return 0 if result.n_total > result.failed else 1
 
 
@@ -53,7 +52,7 @@ def warn_of_sizes(jobs: Sequence[Job], sizes: Mapping[str, tuple[int, int]] | No
     """Say which files a table of sizes does not have: they are read with the aspect that they are stored with."""
     missing = [job.file.id for job in jobs if job.true_size is None]
     if sizes is not None and missing:
-        say(f"warning: {len(missing)} images have no size in the table and are read as stored: {named(missing)}")
+        say(f"warning: without a size in the table, read as stored: {counted(len(missing), 'image')}: {named(missing)}")
 
 
 def table_of(result: Evaluation) -> Table:
@@ -71,7 +70,7 @@ def table_of(result: Evaluation) -> Table:
             if band.high_months is not None
             else f"{band.low_months} and more"
         )
-        table.add_row(f"MAE, months, at {ages} months", str(band.mae_months.n), *_cells(band.mae_months, "{:.2f}"))
+        table.add_row(f"MAE, months, true age {ages}", str(band.mae_months.n), *_cells(band.mae_months, "{:.2f}"))
     return table
 
 
@@ -96,7 +95,7 @@ def _warn_of_training(chosen: Sequence[Labelled], result: Evaluation) -> None:
     if ids is None:
         say(f"note: the training part of release {result.release or 'unknown'} is not known here")
     elif seen := in_training(chosen, ids):
-        say(f"warning: {len(seen)} of {len(chosen)} images are in the training part of release {result.release}")
+        say(f"warning: {len(seen)} of {counted(len(chosen), 'image')} in the training part of release {result.release}")
 
 
 def _cells(value: Figure, form: str) -> tuple[str, str]:

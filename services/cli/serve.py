@@ -4,11 +4,10 @@ import asyncio
 import os
 import sys
 
-from rich.console import Console
 from rich.table import Table
 
 from services.cli.supervisor import TLS_KEYS, Child, Supervisor, command_of
-from services.cli.terminal import say
+from services.cli.terminal import say, table_console
 from services.cli.usage import UsageError
 
 
@@ -25,7 +24,7 @@ async def serve_all(port: int) -> int:
         raise UsageError(f"{keys[0]} is for single services (boneage serve NAME); a group talks over the loopback only")
     supervisor = Supervisor(port=port, log=sys.stderr)
     async with supervisor.running() as address:
-        Console().print(table_of(supervisor.children))
+        table_console().print(table_of(supervisor.children))
         print(f"assess with: boneage assess --server {address} PATH", flush=True)
         ended = await supervisor.first_to_end()
         await asyncio.sleep(0)

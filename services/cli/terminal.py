@@ -4,6 +4,7 @@ import contextlib
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from typing import Final
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -11,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from services.cli.reading import Reading, years_and_months
 from services.cli.usage import printable
 
+TABLE_WIDTH: Final = 160
 Advance = Callable[[], None]
 
 
@@ -41,6 +43,17 @@ def line_of(reading: Reading) -> str:
     )
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 image`, `2 images`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def table_console() -> Console:
+    """A console for tables, on standard output; a file or a pipe is as wide as the widest table."""
+    console = Console()
+    return console if console.is_terminal else Console(width=TABLE_WIDTH)
+
+
 def say(text: str) -> None:
     """A line on standard error, at once."""
     print(text, file=sys.stderr, flush=True)
@@ -67,6 +80,6 @@ class Tally:
     def say(self) -> None:
         """Say on standard error how many were read, and name each that failed with its reason."""
         ok, abstained = self._count["OK"], self._count["ABSTAINED"]
-        say(f"{self._count.total()} images: {ok} read, {abstained} abstained, {self.failed} failed")
+        say(f"{counted(self._count.total(), 'image')}: {ok} read, {abstained} abstained, {self.failed} failed")
         for reading in self._failures:
             say(f"  failed: {printable(reading.file.path)}: {printable(reading.reason)}")

@@ -136,7 +136,7 @@ def test_without_a_server_the_services_are_started_and_stopped(environment: dict
     [line] = run.stdout.splitlines()
     assert f"{folder / 'a' / 'hand.png'}  OK  " in line
     assert "90% interval" in line
-    assert "1 images have no size in the table and are read as stored: hand" in run.stderr
+    assert "read as stored: 1 image: hand" in run.stderr
 
 
 def test_a_size_restores_the_aspect(environment: dict[str, str], server: str, tmp_path: Path) -> None:
@@ -235,7 +235,7 @@ def test_only_the_part_that_was_asked_for_is_measured(
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
     assert "MAE" in run.stdout
-    assert "1 images: 1 read" in run.stderr
+    assert "1 image: 1 read" in run.stderr
 
 
 def test_the_demo_reads_own_files_and_writes_a_report(
@@ -268,7 +268,7 @@ def test_services_that_do_not_start_are_reported(environment: dict[str, str], fo
     run = boneage({**environment, "BONEAGE_MODEL_REPOSITORY": str(tmp_path)}, "assess", folder / "c.dcm")
     assert run.returncode == 1
     assert "ended with exit code 1" in run.stderr
-    assert "no releases" in run.stderr
+    assert "ReleaseError" in run.stderr
     assert run.stdout == ""
 
 
@@ -284,3 +284,38 @@ def test_one_service_takes_the_place_of_the_command(environment: dict[str, str],
         assert ready.exists()
         process.send_signal(signal.SIGTERM)
         assert process.wait(TIMEOUT_S) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_batch_and_all_its_services(
+    environment: dict[str, str], folder: Path, number: signal.Signals
+) -> None:
+    """After the first answer the command is told to stop: exit code 128 + the signal, and no process is left."""
+    many = [str(folder / "c.dcm")] * 500
+    command = [sys.executable, "-m", "services.cli", "assess", *many]
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert "OK" in process.stdout.readline()
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(number)
+        process.stdout.read()
+        assert process.wait(TIMEOUT_S) == 128 + number
+    assert len(children) == 5
+    assert psutil.wait_procs(children, timeout=5)[1] == []
+
+
+def test_a_reader_that_goes_away_ends_a_batch_quietly(environment: dict[str, str], server: str, folder: Path) -> None:
+    """As in `boneage assess ... | head -1`: no traceback."""
+    many = [str(folder / "c.dcm")] * 200
+    command = [sys.executable, "-m", "services.cli", "assess", *many, "--server", server]
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert "Traceback" not in process.stderr.read()
+        assert process.wait(TIMEOUT_S) == 1

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from boneage.v1 import assessment_pb2, common_pb2, regression_pb2
-from services.cli.demo import drawn_samples, headline, own_samples, table_of
+from services.cli.demo import drawn_samples, headline, own_samples, tables_of
 from services.cli.files import InputFile
 from services.cli.reading import Ask, Reading
 from services.cli.report import Case, RealPerformance, Summary
@@ -29,10 +29,10 @@ def ok() -> assessment_pb2.AssessResponse:
     )  # fmt: skip
 
 
-def printed(cases: list[Case]) -> str:
-    """The table as text."""
-    console = Console(file=io.StringIO(), width=250)
-    console.print(table_of(cases))
+def printed(cases: list[Case], width: int) -> str:
+    """What a console of that width shows."""
+    console = Console(file=io.StringIO(), width=width)
+    console.print(*tables_of(cases, width=width))
     return console.file.getvalue()
 
 
@@ -59,15 +59,26 @@ def test_own_files_are_no_phantoms_and_have_no_true_age(tmp_path: Path) -> None:
     assert (sample.drawn_phantom, sample.true_age_months) == (False, None)
 
 
-def test_every_row_of_the_table_says_drawn_phantom() -> None:
+def test_every_row_says_drawn_phantom() -> None:
     """A row cut out of its table still says what it shows; failures have their reason."""
-    text = printed([case("one", ok()), case("two", None)])
+    text = printed([case("one", ok()), case("two", None)], 200)
     rows = [line for line in text.splitlines() if "one" in line or "two" in line]
     assert [row.count("drawn phantom") for row in rows] == [1, 1]
     assert "10 y 3 m" in rows[0]
     assert "8 y 9 m to 11 y 10 m" in rows[0]
     assert "r1" in rows[0]
+    assert "222" in rows[0]
     assert "the file is empty" in rows[1]
+
+
+def test_a_narrow_terminal_gets_two_tables() -> None:
+    """Latency has a table of its own, whose rows say drawn phantom too."""
+    text = printed([case("one", ok())], 90)
+    rows = [line for line in text.splitlines() if "one" in line]
+    assert len(rows) == 2
+    assert all("drawn phantom" in row for row in rows)
+    assert "8 y 9 m to 11 y 10 m" in rows[0]
+    assert "222" in rows[1]
 
 
 def test_the_error_on_real_radiographs_stands_above() -> None:
