@@ -27,7 +27,7 @@ def inputs_for(paths: Sequence[Path], artifacts: Path | None) -> list[InputFile]
 async def assess(jobs: Sequence[Job], server: str, *, as_json: bool, artifacts: Path | None) -> int:
     """Print one line for each file and give the exit code: 1 if any failed."""
     tally = Tally()
-    with progress("reading", len(jobs)) as advance:
+    with progress(len(jobs), starting=not server) as advance:
         async with reading_all(jobs, server) as readings:
             async for reading in readings:
                 print(json.dumps(reading.record()) if as_json else line_of(reading), flush=True)

@@ -137,7 +137,7 @@ def _release(case: Case) -> str:
 async def _read(samples: Sequence[Sample]) -> tuple[list[Case], Tally]:
     cases: list[Case] = []
     tally = Tally()
-    with progress("reading", len(samples)) as advance:
+    with progress(len(samples), starting=True) as advance:
         async with reading_all([Job(sample.file, ASK) for sample in samples], server="", in_flight=1) as readings:
             async for reading in readings:
                 sample = samples[len(cases)]

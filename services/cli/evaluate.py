@@ -81,7 +81,7 @@ def _ask(item: Labelled, sex: Sex | None) -> Ask:
 async def _read(jobs: Sequence[Job], server: str) -> tuple[list[Reading], Tally]:
     readings: list[Reading] = []
     tally = Tally()
-    with progress("reading", len(jobs)) as advance:
+    with progress(len(jobs), starting=not server) as advance:
         async with reading_all(jobs, server) as answers:
             async for reading in answers:
                 readings.append(reading)

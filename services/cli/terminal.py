@@ -12,13 +12,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from services.cli.reading import Reading, years_and_months
 from services.cli.usage import printable
 
+READING: Final = "reading"
 TABLE_WIDTH: Final = 160
 Advance = Callable[[], None]
 
 
 @contextlib.contextmanager
-def progress(title: str, total: int) -> Iterator[Advance]:
-    """A progress bar on standard error while the context lasts; nothing where that is no terminal."""
+def progress(total: int, *, starting: bool) -> Iterator[Advance]:
+    """A progress bar on standard error while the context lasts; nothing where that is no terminal.
+
+    Until the first file is read it says that services are `starting`, where they are.
+    """
     console = Console(stderr=True)
     if not console.is_terminal:
         yield lambda: None
@@ -26,8 +30,8 @@ def progress(title: str, total: int) -> Iterator[Advance]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     # Lines on a terminal go above the bar; where standard output is a file or a pipe they must stay there.
     with Progress(*columns, console=console, transient=True, redirect_stdout=sys.stdout.isatty()) as bar:
-        task = bar.add_task(title, total=total)
-        yield lambda: bar.advance(task)
+        task = bar.add_task("starting the services" if starting else READING, total=total)
+        yield lambda: bar.update(task, advance=1, description=READING)
 
 
 def line_of(reading: Reading) -> str:
