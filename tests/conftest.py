@@ -6,8 +6,13 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 IN_CI: Final = bool(os.environ.get("CI"))
+# A loaded machine is slow, which says nothing of the code.
+settings.register_profile("project", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=IN_CI)
+settings.load_profile("project")
+
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
 

@@ -1,0 +1,97 @@
+"""The stored split: complete, fair to sex and age, never redrawn by accident."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.conftest import radiographs_folder
+from training.data.rsna import Sample, read_rsna
+from training.data.split import (
+    BAND_MONTHS,
+    MASK_TEST_CSV,
+    SHARES,
+    SPLIT_CSV,
+    draw_split,
+    read_ids,
+    read_split,
+    split_hash,
+)
+
+STORED_SPLIT_SHA256 = "56088776c5ccf2ad831556145fc32fe4cd137042d634eb0c98be77a203efe780"
+
+
+def samples_of(count, seed):
+    """Labelled radiographs of both sexes and all ages, without files."""
+    return [
+        Sample(str(i), Path(f"{i}.jpg"), float((i * 37 + seed) % 228), (i * 7 + seed) % 3 > 0, None)
+        for i in range(count)
+    ]
+
+
+@given(st.integers(200, 2000), st.integers(0, 100))
+def test_each_stratum_has_the_shares(count, seed):
+    """In every stratum of sex and age band each part has its share to within one radiograph."""
+    samples = samples_of(count, seed)
+    parts = draw_split(samples, always_train=[], seed=seed)
+    assert parts.keys() == {sample.id for sample in samples}
+    strata = Counter((s.male, int(s.age_months // BAND_MONTHS)) for s in samples)
+    members = Counter((s.male, int(s.age_months // BAND_MONTHS), parts[s.id]) for s in samples)
+    for (male, band), size in strata.items():
+        for part, share in SHARES.items():
+            assert abs(members[male, band, part] - share * size) <= 1
+
+
+@given(st.integers(0, 1000))
+def test_a_seed_draws_one_split(seed):
+    """The same seed gives the same parts, and what must be in train is."""
+    samples = samples_of(400, 1)
+    fixed = [sample.id for sample in samples[::9]]
+    parts = draw_split(samples, always_train=fixed, seed=seed)
+    assert parts == draw_split(samples, always_train=fixed, seed=seed)
+    assert {parts[id_] for id_ in fixed} == {"train"}
+
+
+def test_the_stored_split_is_the_one_that_was_drawn():
+    """A split drawn again would make old and new figures incomparable, so its bytes are fixed."""
+    assert split_hash() == STORED_SPLIT_SHA256
+
+
+def test_the_stored_split_has_the_shares():
+    """80, 7, 6 and 7 percent, to within half a percent."""
+    parts = read_split()
+    counts = Counter(parts.values())
+    assert {part: counts[part] / len(parts) for part in SHARES} == pytest.approx(SHARES, abs=0.005)
+
+
+def test_the_held_back_masks_are_training_radiographs():
+    """20 masks score the segmenter; their radiographs are in train, where the regressor may see them."""
+    ids = read_ids(MASK_TEST_CSV)
+    parts = read_split()
+    assert len(set(ids)) == 20
+    assert {parts[id_] for id_ in ids} == {"train"}
+
+
+def test_an_unknown_part_is_refused(tmp_path):
+    """It is named, with those that are known."""
+    path = tmp_path / "split.csv"
+    path.write_text("id,part\n1,train\n2,tset\n")
+    with pytest.raises(ValueError, match=r"unknown parts \['tset'\]"):
+        read_split(path)
+
+
+def test_every_radiograph_has_a_part():
+    """The stored split covers the challenge's training radiographs, and every drawn mask lies in train."""
+    folder = radiographs_folder()
+    parts = read_split()
+    assert {sample.id for sample in read_rsna(folder / "rsna-bone-age")} == parts.keys()
+    masked = {path.stem for path in (folder / "hand-masks" / "mask").glob("*.png")}
+    assert {parts[id_] for id_ in masked} == {"train"}
+    assert masked >= set(read_ids(MASK_TEST_CSV))
+
+
+def test_the_split_is_stored_beside_the_loader():
+    """It travels with the package."""
+    assert SPLIT_CSV.is_file()
