@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from rich.console import Console
 from rich.table import Table
@@ -32,7 +33,9 @@ SHUFFLED_IMAGES = 1000
 
 def boneage(*arguments: str) -> list[dict[str, Any]]:
     """JSON lines that one `boneage` command prints; images that fail do not stop it."""
-    done = subprocess.run([sys.executable, "-m", "services.cli", *arguments], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "services.cli", *arguments], capture_output=True, text=True, check=False
+    )
     if not done.stdout:
         raise RuntimeError(f"boneage {' '.join(arguments)} printed nothing:\n{done.stderr[-2000:]}")
     return [json.loads(line) for line in done.stdout.splitlines()]
@@ -68,9 +71,11 @@ def one_hand_in_many_forms(data: Path) -> Figures:
 
 
 def turned_hands(data: Path) -> Figures:
-    """Test radiographs tilted by up to 30 degrees, and turned by 90, 180 or flipped: MAE against upright, abstentions."""
+    """Test radiographs tilted by up to 30 degrees, turned by 90, 180 or flipped: MAE and abstentions of each."""
     rsna = data / "rsna-bone-age"
-    split, ages, male = read_split(), {}, {}
+    split = read_split()
+    ages: dict[str, float] = {}
+    male: dict[str, bool] = {}
     with (rsna / "boneage-training-dataset.csv").open(newline="") as file:
         for row in csv.DictReader(file):
             ages[row["id"]], male[row["id"]] = float(row["boneage"]), row["male"] == "True"
@@ -113,13 +118,13 @@ def no_hands(data: Path) -> Figures:
 
 def true_aspect(rsna: Path, id_: str) -> np.ndarray:
     """A stored radiograph with its true aspect, at its stored height."""
-    import cv2
-
     with (rsna / "image-size.csv").open(newline="") as file:
         sizes = {row["id"]: (int(row["height"]), int(row["width"])) for row in csv.DictReader(file)}
     grey = read_grey8(rsna / "boneage-training-dataset" / f"{id_}.jpg")
     height, width = sizes.get(id_, grey.shape)
-    return np.asarray(cv2.resize(grey, (round(grey.shape[0] * width / height), grey.shape[0]), interpolation=cv2.INTER_AREA))
+    return np.asarray(
+        cv2.resize(grey, (round(grey.shape[0] * width / height), grey.shape[0]), interpolation=cv2.INTER_AREA)
+    )
 
 
 def _assess(images: Iterable[tuple[str, np.ndarray]], *arguments: str) -> list[dict[str, Any]]:

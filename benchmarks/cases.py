@@ -14,9 +14,10 @@ from training.data.negatives import noise, text_page
 Grey8 = NDArray[np.uint8]
 
 PHOTOGRAPHS: Final = (
-    "astronaut.png", "brick.png", "camera.png", "cell.png", "chelsea.png", "clock_motion.png", "coffee.png", "coins.png",
-    "color.png", "grass.png", "gravel.png", "hubble_deep_field.jpg", "ihc.png", "microaneurysms.png", "moon.png",
-    "motorcycle_left.png", "motorcycle_right.png", "page.png", "retina.jpg", "rocket.jpg", "text.png", "horse.png",
+    "astronaut.png", "brick.png", "camera.png", "cell.png", "chelsea.png", "clock_motion.png", "coffee.png",
+    "coins.png", "color.png", "grass.png", "gravel.png", "hubble_deep_field.jpg", "ihc.png", "microaneurysms.png",
+    "moon.png", "motorcycle_left.png", "motorcycle_right.png", "page.png", "retina.jpg", "rocket.jpg", "text.png",
+    "horse.png",
 )  # fmt: skip
 FACES: Final = 8
 
@@ -50,7 +51,9 @@ def shuffled_hand(grey: Grey8, index: int) -> Grey8:
     rng = np.random.default_rng((777, index))
     grid = int(rng.integers(3, 9))
     height, width = grey.shape[0] // grid, grey.shape[1] // grid
-    patches = [grey[r * height : (r + 1) * height, c * width : (c + 1) * width] for r in range(grid) for c in range(grid)]
+    patches = [
+        grey[r * height : (r + 1) * height, c * width : (c + 1) * width] for r in range(grid) for c in range(grid)
+    ]
     order = rng.permutation(len(patches))
     return np.vstack([np.hstack([patches[i] for i in order[r * grid : (r + 1) * grid]]) for r in range(grid)])
 

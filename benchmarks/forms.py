@@ -16,18 +16,19 @@ BITS: Final = 12
 LEVELS: Final = 2**BITS - 1
 
 
-def write_forms(data: Path, out: Path) -> Path:
+def write_forms(data: Path, out: Path, *, limit: int | None = None) -> Path:
     """Every larger radiograph that has a size, as ID-FORM.*, into `out`; returns the CSV with the JPEGs' true sizes."""
     rsna = data / "rsna-bone-age"
     with (rsna / "image-size.csv").open(newline="") as file:
         sizes = {row["id"]: row for row in csv.DictReader(file)}
+    stored = {
+        path: rsna / "boneage-training-dataset" / f"{path.stem}.jpg" for path in data.glob("larger-radiographs/*/*.png")
+    }
+    usable = sorted(path for path in stored if path.stem in sizes and stored[path].exists())
     rows = ["id,height,width"]
-    for path in sorted((data / "larger-radiographs").glob("*/*.png")):
-        stored = rsna / "boneage-training-dataset" / f"{path.stem}.jpg"
-        if path.stem not in sizes or not stored.exists():
-            continue
+    for path in usable[:limit]:
         rows.append(f"{path.stem}-stored,{sizes[path.stem]['height']},{sizes[path.stem]['width']}")
-        shutil.copy(stored, out / f"{path.stem}-stored.jpg")
+        shutil.copy(stored[path], out / f"{path.stem}-stored.jpg")
         shutil.copy(path, out / f"{path.stem}-larger.png")
         grey = read_grey8(path)
         for photometric in ("MONOCHROME1", "MONOCHROME2"):

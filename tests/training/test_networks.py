@@ -64,7 +64,8 @@ def test_generator_keeps_the_background_empty():
     """Outside the mask the enhanced hand stays exactly zero."""
     hand = torch.zeros(1, 1, 32, 32)
     hand[..., 8:24, 8:24] = 0.5
-    enhanced = UNetGenerator().eval()(hand)
+    with torch.inference_mode():
+        enhanced = UNetGenerator().eval()(hand)
     assert float(enhanced[hand == 0].abs().max()) == 0
     assert 0 <= float(enhanced.min()) <= float(enhanced.max()) <= 1
 
@@ -115,8 +116,18 @@ def test_frozen_stages_do_not_change_by_a_byte(trainable, tmp_path):
     hands = np.random.default_rng(0).integers(0, 256, (8, 64, 64)).astype(np.uint8)
     data = HandImages(hands, np.full(8, 100, np.float32), np.arange(8) % 2 == 0, seed=1)
     head = model.head.weight.detach().clone()
-    fit(model, data, [Stage(trainable, 1, 1e-3)], batch_size=4, seed=1, workers=0, weight_decay=0.0,
-        checkpoint=tmp_path / "last.pt", report=lambda _: None, validate=lambda _: 0.0)
+    fit(
+        model,
+        data,
+        [Stage(trainable, 1, 1e-3)],
+        batch_size=4,
+        seed=1,
+        workers=0,
+        weight_decay=0.0,
+        checkpoint=tmp_path / "last.pt",
+        report=lambda _: None,
+        validate=lambda _: 0.0,
+    )
     for module, state in zip(frozen, before, strict=True):
         assert all(torch.equal(value, state[key]) for key, value in module.state_dict().items())
     assert not torch.equal(model.head.weight, head)
@@ -145,8 +156,18 @@ def test_interrupted_training_ends_at_the_same_weights(tmp_path):
                 return 0.0
 
             try:
-                fit(model, data, stages, batch_size=4, seed=1, workers=0, weight_decay=0.0, checkpoint=checkpoint,
-                    report=lambda _: None, validate=validate)
+                fit(
+                    model,
+                    data,
+                    stages,
+                    batch_size=4,
+                    seed=1,
+                    workers=0,
+                    weight_decay=0.0,
+                    checkpoint=checkpoint,
+                    report=lambda _: None,
+                    validate=validate,
+                )
             except Stopped:
                 model = BoneAgeRegressor(BACKBONE)
         return model.state_dict()

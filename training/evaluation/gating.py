@@ -1,4 +1,4 @@
-"""Fits the gates of a release: features of upright, turned and foreign images, and the limits that few radiographs fail."""
+"""Fits the gates of a release: features of upright, turned and foreign images, and limits that few radiographs fail."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from services.core.domain.gates import GateThresholds, Reason, TypicalityLimit
 from services.core.domain.preprocess import FRAME_PX
-from training.data.hands import enhance, frame_masks, segmented_hand
 from training.data.negatives import not_a_hand, tilted, turned
 from training.data.rsna import Frames
+from training.enhancement.hands import enhance, frame_masks, segmented_hand
 from training.evaluation.typicality import NAMES
 from training.models.enhancer import UNetGenerator
 from training.models.regressor import BoneAgeRegressor
@@ -31,7 +31,7 @@ class Chain:
     regressor: BoneAgeRegressor
     maximum_structure_change: float
 
-    def features(self, hands: Image, *, batch_size: int = 32) -> NDArray[np.float32]:
+    def features(self, hands: Image, *, batch_size: int = 8) -> NDArray[np.float32]:
         """Pooled features (N, K) of prepared hands (N, S, S), averaged over image and mirror as in serving."""
         self.regressor.eval()
         parts = []
@@ -78,15 +78,17 @@ def tilt(frame: Image, rng: np.random.Generator) -> Image:
 
 
 def fitting_sets(
-    chain: Chain, frames: Frames, hands: NDArray[np.uint8], indices: NDArray[np.intp], *, count: int, seed: int
+    chain: Chain, frames: Frames, indices: NDArray[np.intp], *, count: int, seed: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Features of upright hands (a third tilted), of turned hands and of images that are no hands, from `indices`."""
+    """Features of upright hands (half of them tilted), of turned hands and of what is no hand, `count` of each draw."""
     chosen = np.random.default_rng(seed).permutation(indices)
-    upright = chain.features(hands[chosen[: 3 * count]].astype(np.float32) / 255)
-    tilts = chain.features(chain.hands(draw(frames, chosen[:count], tilt, seed=seed)))
-    turns = chain.features(chain.hands(draw(frames, chosen[count : 2 * count], turned, seed=seed)))
-    foreign = chain.hands(draw(frames, chosen[2 * count : 3 * count], not_a_hand, seed=seed))
-    return np.concatenate([upright, tilts]), turns, chain.features(foreign[foreign.any(axis=(1, 2))])
+    as_it_is, for_tilts, for_turns, for_others = (chosen[i * count : (i + 1) * count] for i in range(4))
+    upright = chain.features(
+        chain.hands([frames.frame(int(i)) for i in as_it_is] + draw(frames, for_tilts, tilt, seed=seed))
+    )
+    turns = chain.features(chain.hands(draw(frames, for_turns, turned, seed=seed)))
+    foreign = chain.hands(draw(frames, for_others, not_a_hand, seed=seed))
+    return upright, turns, chain.features(foreign[foreign.any(axis=(1, 2))])
 
 
 def thresholds(

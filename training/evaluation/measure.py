@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -45,7 +46,7 @@ def segmenter_dice(model: OnnxModel, pairs: Sequence[MaskedRadiograph]) -> dict[
 
 def age_metrics(
     predicted: NDArray[np.float32], reference: NDArray[np.float32], male: NDArray[np.bool_]
-) -> dict[str, float | list[float]]:
+) -> dict[str, Any]:
     """MAE in months of predicted ages (N, 3) in `SEX_ORDER` against reference (N,), over all and by sex, ungated."""
     own = np.abs(np.where(male, predicted[:, 0], predicted[:, 1]) - reference).astype(np.float64)
     unknown = np.abs(predicted[:, 2] - reference).astype(np.float64)

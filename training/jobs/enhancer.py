@@ -61,7 +61,7 @@ def reconstruction_loss(generated: torch.Tensor, target: torch.Tensor) -> torch.
 
 
 def run(config: EnhancerConfig) -> None:
-    """Train; `last.pt` holds the weights, `log.jsonl` the error on degraded selection hands, and without enhancement."""
+    """Train; `last.pt` holds the weights, `log.jsonl` the error on degraded selection hands, and unenhanced."""
     cv2.setNumThreads(1)
     torch.manual_seed(config.seed)
     rng = np.random.default_rng(config.seed)
@@ -88,8 +88,17 @@ def run(config: EnhancerConfig) -> None:
                 with torch.inference_mode():
                     error = float(functional.l1_loss(model(fixed[0]), fixed[1]))
                 model.train()
-                print(json.dumps({"step": step, "loss": float(loss.detach()), "selection_l1": error,
-                                  "selection_l1_without": float(functional.l1_loss(*fixed))}), file=log)
+                print(
+                    json.dumps(
+                        {
+                            "step": step,
+                            "loss": float(loss.detach()),
+                            "selection_l1": error,
+                            "selection_l1_without": float(functional.l1_loss(*fixed)),
+                        }
+                    ),
+                    file=log,
+                )
                 torch.save({"model": model.state_dict(), "selection_l1": error}, config.out / "last.pt")
 
 

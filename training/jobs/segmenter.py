@@ -103,8 +103,18 @@ def run(config: SegmenterConfig) -> None:
                 schedule.step()
                 if step % config.validate_every == 0 or step == phase.steps:
                     mean, worst = mean_dice(model, selection)
-                    print(json.dumps({"size_px": phase.size_px, "step": step, "loss": float(loss.detach()),
-                                      "selection_dice": mean, "selection_dice_min": worst}), file=log)
+                    print(
+                        json.dumps(
+                            {
+                                "size_px": phase.size_px,
+                                "step": step,
+                                "loss": float(loss.detach()),
+                                "selection_dice": mean,
+                                "selection_dice_min": worst,
+                            }
+                        ),
+                        file=log,
+                    )
                     if mean >= best:
                         best = mean
                         torch.save({"model": model.state_dict(), "selection_dice": mean}, config.out / "best.pt")
