@@ -57,7 +57,7 @@ def dicom_file(
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = syntax
     dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = uid.ComputedRadiographyImageStorage
-    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = f"{STUDY_UID}.1"
+    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = UID(f"{STUDY_UID}.1")
     dataset.PatientName = PATIENT_NAME
     dataset.PatientSex = "F"
     dataset.StudyInstanceUID = STUDY_UID
@@ -83,8 +83,8 @@ def written(dataset: Dataset) -> bytes:
 
 def _set_pixels(dataset: Dataset, pixels: Stored, pixel_data: bytes | None) -> None:
     syntax = dataset.file_meta.TransferSyntaxUID
-    order = "<" if syntax.is_little_endian else ">"
-    dataset.PixelData = pixels.astype(pixels.dtype.newbyteorder(order)).tobytes()
+    stored = pixels if syntax.is_little_endian else pixels.byteswap()
+    dataset.PixelData = stored.tobytes()
     dataset["PixelData"].VR = "OW" if pixels.dtype.itemsize > 1 else "OB"
     if pixel_data is not None:
         dataset.PixelData = pixel_data
@@ -94,7 +94,7 @@ def _set_pixels(dataset: Dataset, pixels: Stored, pixel_data: bytes | None) -> N
     elif syntax == uid.JPEGBaseline8Bit:
         dataset.PixelData = encapsulate([jpeg_file(pixels)])
     elif syntax.is_compressed and not syntax.is_deflated:
-        options = {"j2k_cr": [8.0]} if syntax == uid.JPEG2000 else {}
+        options: dict[str, Any] = {"j2k_cr": [8.0]} if syntax == uid.JPEG2000 else {}
         dataset.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
         dataset.compress(syntax, generate_instance_uid=False, **options)
     dataset["PixelData"].is_undefined_length = syntax.is_encapsulated
@@ -109,12 +109,12 @@ def look_up_table(entries: Sequence[int], *, first: int = 0, bits: int = 16) -> 
     return [item]
 
 
-def png_file(pixels: NDArray[np.generic]) -> bytes:
+def png_file(pixels: NDArray[np.integer[Any]]) -> bytes:
     """A PNG file of (H, W) or (H, W, C) pixels, 8 or 16 bit."""
     return cv2.imencode(".png", pixels)[1].tobytes()
 
 
-def jpeg_file(pixels: NDArray[np.generic], *, quality: int = 95) -> bytes:
+def jpeg_file(pixels: NDArray[np.integer[Any]], *, quality: int = 95) -> bytes:
     """A baseline JPEG file of (H, W) or (H, W, 3) 8-bit pixels."""
     return cv2.imencode(".jpg", pixels, (cv2.IMWRITE_JPEG_QUALITY, quality))[1].tobytes()
 
@@ -163,4 +163,4 @@ def _differences(image: NDArray[np.int64], bits: int, predictor: int) -> NDArray
     # The first row and column have but one neighbour, the first pixel none (T.81 H.1.2.1).
     predicted[0], predicted[1:, 0] = left[0], above[1:, 0]
     predicted[0, 0] = 1 << (bits - 1)
-    return ((image - predicted + 2**15) % 2**16 - 2**15).ravel()
+    return np.asarray((image - predicted + 2**15) % 2**16 - 2**15).ravel()

@@ -2,13 +2,14 @@
 
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from pydicom import uid
 from pydicom.dataset import Dataset
 from pydicom.filereader import dcmread
-from pydicom.pixels import apply_modality_lut, apply_voi, apply_windowing
+from pydicom.pixels.processing import apply_modality_lut, apply_voi, apply_windowing
 
 from services.core.adapters.imaging import Limits, decode_dicom
 from services.core.adapters.imaging.dicom import pixel_layout
@@ -92,7 +93,7 @@ def test_presentation_lut_shape_inverse_inverts_once(photometric):
 def test_a_hand_reads_the_same_with_and_without_a_window():
     """A window that keeps every grey level, no window, and a rescaling leave the same hand to the networks."""
     hand = drawn_hand()
-    forms = (
+    forms: tuple[dict[str, Any], ...] = (
         {},
         {"WindowCenter": 2048, "WindowWidth": 4096},
         {"WindowCenter": 3000, "WindowWidth": 9000},
