@@ -42,6 +42,15 @@ def test_jpeg_is_read_closely(options):
     assert decoded.study_uid_hash_key is None
 
 
+def test_a_jpeg_is_turned_as_its_exif_says():
+    """A file that says it lies on its side is read as it is meant to be seen."""
+    turn = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
+    data = jpeg_file(hand8())
+    turned = data[:2] + b"\xff\xe1" + struct.pack(">H", len(turn) + 2) + turn + data[2:]
+    found = decode_encoded(turned, limits=LIMITS).pixels
+    assert np.array_equal(found, np.rot90(decode_encoded(data, limits=LIMITS).pixels, -1))
+
+
 def test_grey_saved_as_colour_is_grey():
     """Three equal channels, and an opaque alpha, are one channel."""
     opaque = np.dstack([colour(hand8()), np.full(hand8().shape, 255, np.uint8)])

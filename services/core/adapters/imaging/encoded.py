@@ -26,7 +26,7 @@ PNG_CHUNK_OVERHEAD_BYTES: Final = 12
 MAXIMUM_PNG_CHUNKS: Final = 50_000
 JPEG_BITS: Final = 8
 JPEG_COMPONENTS: Final = (1, 3)
-GREY, COLOUR, COLOUR_AND_ALPHA = 1, 3, 4
+COLOUR, COLOUR_AND_ALPHA = 3, 4
 # Grey saved as colour in a JPEG file comes back with its channels up to this many of 255 levels apart.
 GREY_TOLERANCE: Final = 2
 

@@ -69,7 +69,8 @@ def read_codes(file: DicomFile, layout: PixelLayout) -> Codes:
     Raises InvalidRadiographError where the pixel data are not what the header says, or cannot be decoded.
     """
     patterns = _compressed(file, layout) if file.transfer_syntax.is_encapsulated else _native(file, layout)
-    return np.asarray((patterns >> layout.shift) & patterns.dtype.type(layout.mask))
+    codes = patterns >> layout.shift if layout.shift else patterns
+    return np.asarray(codes & codes.dtype.type(layout.mask)) if layout.bits_stored < layout.bits_allocated else codes
 
 
 def _native(file: DicomFile, layout: PixelLayout) -> Codes:
