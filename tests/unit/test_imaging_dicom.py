@@ -42,6 +42,15 @@ def test_every_lossless_syntax_gives_the_same_image(syntax):
     assert np.array_equal(pixels(dicom_file(hand, syntax=syntax)), pixels(dicom_file(hand)))
 
 
+@pytest.mark.parametrize("bits", [8, 10, 16])
+@pytest.mark.parametrize("syntax", LOSSLESS[1:], ids=lambda syntax: syntax.name)
+def test_every_codec_gives_every_depth(syntax, bits):
+    """Codecs that hold 8 bits in a byte and more in two give the same image, whatever the header allocated."""
+    hand = drawn_hand(bits=bits)
+    found = pixels(dicom_file(hand, syntax=syntax, bits_stored=bits))
+    assert np.array_equal(found, pixels(dicom_file(hand, bits_stored=bits)))
+
+
 @pytest.mark.parametrize("syntax", [*NATIVE, *LOSSLESS, uid.JPEGBaseline8Bit], ids=lambda syntax: syntax.name)
 def test_eight_bit_pixels_are_shares_of_255(syntax):
     """An 8-bit image without a window is read as the same PNG file would be."""

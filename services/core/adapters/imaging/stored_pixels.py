@@ -1,7 +1,7 @@
 """Decodes the one frame of a DICOM file to its stored values, after what the codestream declares has been compared."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -23,6 +23,7 @@ Codes = NDArray[np.unsignedinteger[Any]]
 
 ITEM: Final = b"\xfe\xff\x00\xe0"
 ITEM_HEADER_BYTES: Final = 8
+BYTE_BITS: Final = 8
 MAXIMUM_FRAGMENTS: Final = 10_000
 
 
@@ -70,7 +71,8 @@ def read_codes(file: DicomFile, layout: PixelLayout) -> Codes:
     """
     patterns = _compressed(file, layout) if file.transfer_syntax.is_encapsulated else _native(file, layout)
     codes = patterns >> layout.shift if layout.shift else patterns
-    return np.asarray(codes & codes.dtype.type(layout.mask)) if layout.bits_stored < layout.bits_allocated else codes
+    spare = codes.dtype.itemsize * BYTE_BITS > layout.bits_stored
+    return np.asarray(codes & codes.dtype.type(layout.mask)) if spare else codes
 
 
 def _native(file: DicomFile, layout: PixelLayout) -> Codes:
@@ -87,8 +89,11 @@ def _compressed(file: DicomFile, layout: PixelLayout) -> Codes:
                 frame, rows=layout.rows, columns=layout.columns, bytes_per_pixel=layout.bits_allocated // 8
             )
         return as_patterns(pixels)
-    _check_codestream(frame, syntax, layout)
-    patterns = _decode(encapsulate([frame], has_bot=False), "OB", syntax, layout)
+    found = _checked_codestream(frame, syntax, layout)
+    # A codec gives one byte a pixel for up to 8 bits, whatever the header allocated.
+    bits = BYTE_BITS if found.precision_bits <= BYTE_BITS else layout.bits_allocated
+    held = replace(layout, bits_allocated=bits, bits_stored=min(bits, layout.bits_stored))
+    patterns = _decode(encapsulate([frame], has_bot=False), "OB", syntax, held)
     if not layout.signed and int(patterns.max()) >> layout.shift > layout.mask:
         raise InvalidRadiographError(f"stores values of more than {layout.bits_stored} bits", field=FIELD)
     return patterns
@@ -146,7 +151,7 @@ def _check_length(length: int, layout: PixelLayout) -> None:
         )
 
 
-def _check_codestream(frame: bytes, syntax: UID, layout: PixelLayout) -> None:
+def _checked_codestream(frame: bytes, syntax: UID, layout: PixelLayout) -> Codestream:
     """A codec takes memory for what the codestream declares, so that must be what the header declared."""
     coding = CODINGS[syntax]
     with judging(f"{syntax.name} stream", field=FIELD):
@@ -164,3 +169,4 @@ def _check_codestream(frame: bytes, syntax: UID, layout: PixelLayout) -> None:
             f"its compressed pixels have {found.precision_bits} bits, more than the {layout.bits_allocated} allocated",
             field=FIELD,
         )
+    return found
