@@ -1,7 +1,7 @@
 """Works on the items of a stream, a few at once, and takes the next one only when there is a place for it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
@@ -10,7 +10,7 @@ Result = TypeVar("Result")
 
 async def in_flight(
     items: AsyncIterator[Item], work: Callable[[Item], Awaitable[Result]], *, limit: int
-) -> AsyncIterator[Result]:
+) -> AsyncGenerator[Result, None]:
     """Results of `work` as they are ready, at most `limit` at once; what is left is cancelled when it ends early."""
     running: set[asyncio.Future[Result]] = set()
     coming: asyncio.Task[tuple[Item, ...]] | None = asyncio.create_task(_next(items))

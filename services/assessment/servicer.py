@@ -1,6 +1,7 @@
 """Translates `AssessmentService` to the pipeline and back."""
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -60,8 +61,10 @@ class AssessmentServicer(assessment_pb2_grpc.AssessmentServiceServicer):
             async with self._bounds.admission.awaited():
                 return await self._item(request, Deadline.after(context.time_remaining()))
 
-        async for answer in in_flight(request_iterator, item, limit=self._bounds.stream_items_in_flight):
-            yield answer
+        limit = self._bounds.stream_items_in_flight
+        async with aclosing(in_flight(request_iterator, item, limit=limit)) as answers:
+            async for answer in answers:
+                yield answer
 
     async def _item(
         self, request: assessment_pb2.AssessStreamRequest, deadline: Deadline

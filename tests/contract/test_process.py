@@ -58,7 +58,7 @@ def test_ready_file_tells_the_ports_and_sigterm_ends_cleanly(tmp_path: Path) -> 
         ("segmentation", {"MODLE_REPOSITORY": "models"}, "BONEAGE_MODLE_REPOSITORY: no such setting"),
         ("segmentation", {"GRPC_PORT": "many"}, "BONEAGE_GRPC_PORT: "),
         ("assessment", {}, "BONEAGE_SEGMENTATION_ADDRESS: field required"),
-        ("regression", {"MODEL_REPOSITORY": "/nowhere"}, "no releases in /nowhere"),
+        ("regression", {"MODEL_REPOSITORY": "/nowhere"}, "releases/current"),
     ],
 )
 def test_what_cannot_serve_ends_with_one_line_that_says_why(service: str, values: dict[str, str], reason: str) -> None:

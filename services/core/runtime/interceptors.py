@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -88,8 +88,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # 
         inner: Any = handler.stream_stream if handler.request_streaming else handler.unary_stream
 
         async def answer(request: Any, context: Context) -> AsyncIterator[Any]:
-            async with self._around(method, context):
-                async for response in inner(request, context):
+            async with self._around(method, context), aclosing(inner(request, context)) as responses:
+                async for response in responses:
                     yield response
 
         streams = handler.request_streaming
