@@ -70,7 +70,7 @@ def read_codes(file: DicomFile, layout: PixelLayout) -> Codes:
     Raises InvalidRadiographError where the pixel data are not what the header says, or cannot be decoded.
     """
     patterns = _compressed(file, layout) if file.transfer_syntax.is_encapsulated else _native(file, layout)
-    codes = patterns >> layout.shift if layout.shift else patterns
+    codes: Codes = np.asarray(patterns >> layout.shift) if layout.shift else patterns
     spare = codes.dtype.itemsize * BYTE_BITS > layout.bits_stored
     return np.asarray(codes & codes.dtype.type(layout.mask)) if spare else codes
 
