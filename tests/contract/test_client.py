@@ -36,6 +36,7 @@ class ScriptedAssessment(assessment_pb2_grpc.AssessmentServiceServicer):
     def __init__(self, *errors: BoneageError) -> None:
         self.errors = list(errors)
         self.calls = 0
+        self.peers: set[str] = set()
         self.cancelled = asyncio.Event()
 
     async def Assess(  # noqa: N802 -- the name is the protocol's
@@ -43,6 +44,7 @@ class ScriptedAssessment(assessment_pb2_grpc.AssessmentServiceServicer):
     ) -> assessment_pb2.AssessResponse:
         """The next error, or an answer."""
         self.calls += 1
+        self.peers.add(context.peer())
         if self.errors:
             raise self.errors.pop(0)
         if request.release == "slow":
@@ -118,6 +120,37 @@ async def test_deadline_reaches_the_server() -> None:
         with pytest.raises(DeadlineExceededError):
             await client.assess(assessment_pb2.AssessRequest(release="slow"))
         await asyncio.wait_for(servicer.cancelled.wait(), 5)
+
+
+async def test_aged_connection_is_renewed_without_a_failed_call() -> None:
+    """The server closes connections as they age; no call notices."""
+    servicer = ScriptedAssessment()
+    registration = Registration(SERVICE, servicer, assessment_pb2_grpc.add_AssessmentServiceServicer_to_server)
+    async with (
+        serving(registration, connection_age_s=0.2) as process,
+        AssessmentClient(address(process)) as client,
+        asyncio.timeout(30),
+    ):
+        while len(servicer.peers) < 3:
+            await client.assess(REQUEST)
+
+
+async def test_calls_go_to_all_servers_and_past_one_that_stops() -> None:
+    """Behind one name, each server gets calls; when one ends, the other goes on alone and no call fails."""
+    first, second = ScriptedAssessment(), ScriptedAssessment()
+    add = assessment_pb2_grpc.add_AssessmentServiceServicer_to_server
+    async with (
+        serving(Registration(SERVICE, first, add)) as lasting,
+        serving(Registration(SERVICE, second, add), drain_delay_s=0.1) as ending,
+        AssessmentClient(f"ipv4:{address(lasting)},{address(ending)}") as client,
+        asyncio.timeout(30),
+    ):
+        while not (first.calls and second.calls):
+            await client.assess(REQUEST)
+        ending.stop()
+        alone = first.calls + second.calls + 100
+        while first.calls < alone:
+            await client.assess(REQUEST)
 
 
 class HeldSegmentation(segmentation_pb2_grpc.SegmentationServiceServicer):
