@@ -22,6 +22,8 @@ HAND_PX: Final = 224
 CROP_MARGIN: Final = 1 / 30
 PERCENTILES: Final = (2.0, 99.5)
 MINIMUM_RANGE: Final = 1e-4
+SEGMENT_GAMMA: Final = 0.6
+"""Lifts dark fingers beside bright borders: without it one hand in fifteen lost part of an ossification region."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +101,9 @@ def standardise(image: Image, *, inside: Mask | None = None) -> Image:
 
 
 def segmenter_input(frame: Image) -> Image:
-    """The (SEGMENT_PX, SEGMENT_PX) input of the segmenter: the standardised frame, padded to a square."""
-    return crop_square(standardise(frame), whole(frame), size_px=SEGMENT_PX)
+    """The (SEGMENT_PX, SEGMENT_PX) input of the segmenter: the standardised, lifted frame, padded to a square."""
+    lifted = np.power(standardise(frame), np.float32(SEGMENT_GAMMA))
+    return crop_square(lifted, whole(frame), size_px=SEGMENT_PX)
 
 
 def hand_square(mask: Mask) -> Square:
