@@ -25,7 +25,7 @@ class OnnxRuntimeInference:
     """Fulfils `ports.Inference`. One inference runs at a time, on `threads` threads; at most `queue` more wait.
 
     One at a time is deliberate: every inference uses all its threads, so that running two at once would give no more
-    throughput and twice the memory (FC-DenseNet takes some 450 MB).
+    throughput and twice the memory (FC-DenseNet takes some 240 MB an image).
     """
 
     def __init__(self, root: Path, versions: Mapping[str, Iterable[int]], *, threads: int, queue: int) -> None:
@@ -93,8 +93,8 @@ def load_session(root: Path, model: str, version: int, *, threads: int) -> onnxr
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    # The arena keeps its peak, which is bounded since one inference runs at a time, and saves FC-DenseNet a third of its
-    # time; planned patterns would keep one such peak for each batch size.
+    # The arena keeps its peak, which is bounded since one inference runs at a time, and saves FC-DenseNet a quarter of
+    # its time; planned patterns would keep far more, and one such block for each batch size.
     options.enable_cpu_mem_arena = True
     options.enable_mem_pattern = False
     # Spinning threads take the cores from the other services between two calls.
