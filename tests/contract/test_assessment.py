@@ -4,8 +4,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import grpc
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from boneage.v1 import assessment_pb2, assessment_pb2_grpc, common_pb2, regression_pb2
 from services.core.errors import (
@@ -16,6 +18,7 @@ from services.core.errors import (
     UnsupportedFormatError,
 )
 from tests.models import RELEASE_ID, Variations, hand_picture, write_repository
+from tests.radiographs import PATIENT_NAME, STUDY_UID, dicom_file
 from tests.serving import as_png, as_raw, channel_to, decode_png, http, refused, running_chain
 
 Stub: TypeAlias = "assessment_pb2_grpc.AssessmentServiceAsyncStub"
@@ -23,6 +26,7 @@ Stub: TypeAlias = "assessment_pb2_grpc.AssessmentServiceAsyncStub"
 OK = regression_pb2.ASSESSMENT_STATUS_OK
 ABSTAINED = regression_pb2.ASSESSMENT_STATUS_ABSTAINED
 HAND = as_png(hand_picture(640, 500))
+DICOM = dicom_file(np.rint(hand_picture() * 4095).astype(np.uint16))  # of a girl
 FLAT = as_raw(np.full((300, 200), 0.5, np.float32))
 
 
@@ -85,6 +89,38 @@ async def test_sex_comes_from_the_request(stub: Stub, sent: int, read: int, sour
     assert (reply.sex, reply.sex_source) == (read, source)
 
 
+@pytest.mark.parametrize(
+    ("sent", "read", "source"),
+    [
+        (common_pb2.SEX_UNSPECIFIED, common_pb2.SEX_FEMALE, assessment_pb2.SEX_SOURCE_HEADER),
+        (common_pb2.SEX_MALE, common_pb2.SEX_MALE, assessment_pb2.SEX_SOURCE_REQUEST),
+        (common_pb2.SEX_UNKNOWN, common_pb2.SEX_UNKNOWN, assessment_pb2.SEX_SOURCE_REQUEST),
+    ],
+)
+async def test_sex_of_the_header_counts_where_the_request_says_none(
+    stub: Stub, sent: int, read: int, source: int
+) -> None:
+    """What the request says, were it that the sex is unknown, wins over the header."""
+    reply = await stub.Assess(request(common_pb2.Radiograph(dicom=DICOM), sex=sent))
+    assert (reply.sex, reply.sex_source) == (read, source)
+    assert reply.status == OK
+
+
+async def test_nothing_of_the_header_leaves_the_server(tmp_path: Path) -> None:
+    """Neither logs nor metrics nor the reply hold the patient's name or the study, be the file whole or cut short."""
+    async with running_chain(write_repository(tmp_path)) as process, channel_to(process) as channel:
+        stub = assessment_pb2_grpc.AssessmentServiceStub(channel)
+        with capture_logs() as logs:
+            reply = await stub.Assess(request(common_pb2.Radiograph(dicom=DICOM)))
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await stub.Assess(request(common_pb2.Radiograph(dicom=DICOM[:-1000])))
+        _, metrics = await http(process, "/metrics")
+    told = f"{logs} {metrics} {reply} {caught.value.details()}"
+    assert PATIENT_NAME not in told
+    assert STUDY_UID not in told
+    assert [entry["code"] for entry in logs if entry.get("method") == "Assess"] == ["OK", "INVALID_ARGUMENT"]
+
+
 async def test_pictures_have_the_size_that_was_sent(stub: Stub) -> None:
     """Mask, map and radiograph lie on the input pixel by pixel; the hand is as it was read."""
     reply = await stub.Assess(request(include_artifacts=True))
@@ -122,9 +158,17 @@ async def test_map_of_a_squashed_radiograph_is_squashed_with_it(stub: Stub) -> N
     assert np.abs(narrowed - maps[0]).mean() < 6
 
 
-async def test_image_without_a_hand_ends_the_chain_early(stub: Stub) -> None:
+@pytest.mark.parametrize(
+    "image",
+    [
+        FLAT,
+        *(as_raw(np.full(shape, level, np.float32)) for shape in ((1, 1), (1, 9000), (700, 500)) for level in (0, 1)),
+    ],
+    ids=["grey", "black dot", "white dot", "black line", "white line", "all black", "all white"],
+)
+async def test_image_without_a_hand_ends_the_chain_early(stub: Stub, image: common_pb2.Radiograph) -> None:
     """Only the segmentation has answered, and there is no number."""
-    reply = await stub.Assess(request(FLAT))
+    reply = await stub.Assess(request(image, include_artifacts=True))
     assert reply.status == ABSTAINED
     assert reply.abstention.reason == common_pb2.ABSTENTION_REASON_LOW_CONTRAST
     assert [model.name for model in reply.models] == ["hand_segmenter"]
