@@ -13,7 +13,6 @@ from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittle
 from benchmarks.cases import read_grey8
 
 BITS: Final = 12
-LEVELS: Final = 2**BITS - 1
 
 
 def write_forms(data: Path, out: Path, *, limit: int | None = None) -> Path:
@@ -30,21 +29,25 @@ def write_forms(data: Path, out: Path, *, limit: int | None = None) -> Path:
         rows.append(f"{path.stem}-stored,{sizes[path.stem]['height']},{sizes[path.stem]['width']}")
         shutil.copy(stored[path], out / f"{path.stem}-stored.jpg")
         shutil.copy(path, out / f"{path.stem}-larger.png")
-        grey = read_grey8(path)
+        image = read_grey8(path) / 255
         for photometric in ("MONOCHROME1", "MONOCHROME2"):
             for window in (False, True):
                 name = f"{path.stem}-{photometric.lower()}{'-window' if window else ''}.dcm"
-                twelve_bit(grey, photometric=photometric, window=window).save_as(out / name, enforce_file_format=True)
+                dataset = dicom_image(image, photometric=photometric, window=window)
+                dataset.save_as(out / name, enforce_file_format=True)
     table = out / "sizes.csv"
     table.write_text("\n".join(rows) + "\n")
     return table
 
 
-def twelve_bit(grey: NDArray[np.uint8], *, photometric: str, window: bool) -> Dataset:
-    """A 12-bit DICOM image of a grey image (H, W), dense being bright on the screen in either photometric."""
-    stored = np.rint(grey.astype(np.float64) / 255 * LEVELS).astype(np.uint16)
+def dicom_image(
+    image: NDArray[np.floating], *, photometric: str = "MONOCHROME2", window: bool = False, bits: int = BITS
+) -> Dataset:
+    """A DICOM image of (H, W) in [0, 1], dense being bright on the screen in either photometric."""
+    levels = 2**bits - 1
+    stored = np.rint(image * levels).astype(np.uint16)
     if photometric == "MONOCHROME1":
-        stored = LEVELS - stored
+        stored = levels - stored
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -56,7 +59,7 @@ def twelve_bit(grey: NDArray[np.uint8], *, photometric: str, window: bool) -> Da
     dataset.Modality, dataset.PatientID, dataset.PatientName = "DX", "FORM", "FORM"
     dataset.Rows, dataset.Columns = stored.shape
     dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, photometric
-    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, BITS, BITS - 1, 0
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, bits, bits - 1, 0
     if window:
         low, high = np.percentile(stored, (0.1, 99.9))
         dataset.WindowCenter, dataset.WindowWidth = str(round((low + high) / 2)), str(round(high - low))

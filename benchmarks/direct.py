@@ -1,0 +1,51 @@
+"""The chain as plain calls in one process: what the services compute, without any service."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.assessment import pipeline as assessment
+from services.core.adapters.imaging import Decoded
+from services.core.adapters.inference_onnxruntime import load_session, run
+from services.core.adapters.model_store import ReleaseStore
+from services.core.domain.contracts import ENHANCER, REGRESSOR, SEGMENTER
+from services.core.domain.gates import Abstention
+from services.core.domain.reading import ModelVersion
+from services.enhancement import pipeline as enhancement
+from services.regression import pipeline as regression
+from services.segmentation import pipeline as segmentation
+
+STAGE_OF = {SEGMENTER: "segmentation", ENHANCER: "enhancement", REGRESSOR: "regression"}
+
+
+class DirectChain:
+    """Reads radiographs with the current release of `root`; `threads` of each model's session by its stage's name."""
+
+    def __init__(self, root: Path, threads: Mapping[str, int]) -> None:
+        self.release = ReleaseStore(root).get()
+        self._models = {name: ModelVersion(name, version) for name, version in self.release.models.items()}
+        self._sessions = {
+            name: load_session(root, name, version, threads=threads[STAGE_OF[name]])
+            for name, version in self.release.models.items()
+        }
+
+    def read(self, decode: Callable[[], Decoded]) -> float | Abstention:
+        """The age in months of what `decode` gives, sex unknown, or the abstention of the first gate that refuses."""
+        gates = self.release.gates
+        radiograph = assessment.prepare(decode().pixels, None, keep_picture=False)
+        frame, batch = segmentation.prepare(radiograph.frame, None)
+        probability = self._run(SEGMENTER, "radiograph", batch)["hand_probability"][0, 0]
+        found = segmentation.conclude(frame, probability, radiograph.frame.shape, gates, self._models[SEGMENTER])
+        if found.abstention is not None:
+            return found.abstention
+        hand, crop = enhancement.prepare(radiograph.frame, found.mask, None)
+        generated = self._run(ENHANCER, "hand", hand[None, None])["enhanced"][0, 0]
+        prepared = enhancement.conclude(hand, generated, crop, gates, self._models[ENHANCER])
+        outputs = self._run(REGRESSOR, "hand", regression.prepare(prepared.hand))
+        reading = regression.conclude(outputs, "unknown", self.release, self._models[REGRESSOR])
+        return reading.abstention or reading.age_months
+
+    def _run(self, model: str, name: str, batch: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        return run(self._sessions[model], {name: batch})
