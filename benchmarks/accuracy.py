@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ def turned_hands(data: Path) -> Figures:
             ages[row["id"]], male[row["id"]] = float(row["boneage"]), row["male"] == "True"
     ids = [id_ for id_, part in split.items() if part == "test"][:TURNED_IMAGES]
     changes: dict[str, Callable[[Any], Any]] = {"upright": lambda grey: grey}
-    changes |= {f"tilted {angle:+.0f}": lambda grey, angle=angle: turned_hand(grey, angle) for angle in TILTS_DEG}
+    changes |= {f"tilted {angle:+.0f}": partial(turned_hand, angle_deg=angle) for angle in TILTS_DEG}
     changes |= {"turned 90": np.rot90, "turned 180": lambda g: np.rot90(g, 2), "turned 270": lambda g: np.rot90(g, 3),
                 "upside down": np.flipud}  # fmt: skip
     images = {id_: true_aspect(rsna, id_) for id_ in ids}

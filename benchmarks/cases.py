@@ -29,7 +29,7 @@ def photographs() -> Iterator[tuple[str, Grey8]]:
         grey = cv2.imdecode(np.frombuffer((folder / name).read_bytes(), np.uint8), cv2.IMREAD_GRAYSCALE)
         if grey is None:
             raise ValueError(f"scikit-image's {name} cannot be decoded")
-        yield f"photograph-{name}", grey
+        yield f"photograph-{name}", np.asarray(grey, np.uint8)
     faces = np.load(str(folder / "lfw_subset.npy"))
     for index in range(FACES):
         face = cv2.resize((faces[index] * 255).astype(np.uint8), (400, 400), interpolation=cv2.INTER_CUBIC)

@@ -1,17 +1,17 @@
-"""The one error tree. It imports nothing of ours; `services.core.adapters.wire` maps it to gRPC statuses.
+"""The one error tree. It imports nothing of ours; `services.core.adapters.wire_errors` maps it to gRPC statuses.
 
-    BoneageError
-    ├── InvalidRadiographError      what was sent cannot be read as a radiograph: says which field and why
-    │   ├── UnsupportedFormatError  a well-formed file of a kind that is not read
-    │   └── ImageTooLargeError      more pixels or bytes than the limit
-    ├── InvalidRequestError         another field of the request is missing or out of its range
-    ├── UnknownReleaseError         a release or a model version that is not served here
-    ├── OverloadedError             the queue is full: refused at once
-    ├── DeadlineExceededError       no time left to answer in
-    ├── ModelUnavailableError       the runtime has not loaded the model or does not answer
-    ├── ModelContractError          a model file whose tensors are not those agreed on
-    ├── ReleaseError                a release on disk that is damaged or incomplete
-    └── ConfigurationError          a setting that is unknown, missing or out of its range
+BoneageError
+├── InvalidRadiographError      what was sent cannot be read as a radiograph: says which field and why
+│   ├── UnsupportedFormatError  a well-formed file of a kind that is not read
+│   └── ImageTooLargeError      more pixels or bytes than the limit
+├── InvalidRequestError         another field of the request is missing or out of its range
+├── UnknownReleaseError         a release or a model version that is not served here
+├── OverloadedError             the queue is full: refused at once
+├── DeadlineExceededError       no time left to answer in
+├── ModelUnavailableError       the runtime has not loaded the model or does not answer
+├── ModelContractError          a model file whose tensors are not those agreed on
+├── ReleaseError                a release on disk that is damaged or incomplete
+└── ConfigurationError          a setting that is unknown, missing or out of its range
 """
 
 

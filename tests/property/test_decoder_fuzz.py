@@ -52,6 +52,21 @@ PICTURES = [
     jpeg_file(RADIOGRAPH_8_BIT),
 ]
 
+# Lengths at their ends, and types of DICOM values that are parsed each in its own way.
+TELLING = [
+    b"\xff\xff\xff\xff",
+    b"\0\0\0\0",
+    b"\xff\xff\xff\x7f",
+    b"UL",
+    b"US",
+    b"FD",
+    b"SQ",
+    b"UN",
+    b"OB",
+    b"PN",
+    b"AT",
+]
+
 fuzzing = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -63,7 +78,7 @@ def mutated(draw: st.DrawFn, files: list[bytes]) -> bytes:
         # Half of the places lie in the header, where a byte matters most.
         last = len(data) if draw(st.booleans()) else min(len(data), HEADER_BYTES)
         place = draw(st.integers(0, last))
-        piece = draw(st.binary(max_size=8) | st.sampled_from([b"\xff\xff\xff\xff", b"\0\0\0\0", b"\xff\xff\xff\x7f"]))
+        piece = draw(st.binary(max_size=8) | st.sampled_from(TELLING))
         length = draw(st.sampled_from([0, 0, 1, 8, 200]))
         change = draw(st.sampled_from(["overwrite", "replace", "repeat", "cut"]))
         if change == "overwrite":

@@ -142,7 +142,7 @@ def test_interrupted_training_ends_at_the_same_weights(tmp_path):
         hands = np.random.default_rng(0).integers(0, 256, (8, 64, 64)).astype(np.uint8)
         stages = [Stage(("exit",), 2, 1e-3)]
 
-        class Stopped(Exception):
+        class StoppedError(Exception):
             """Raised by the report after an epoch, as a kill would come."""
 
         for stop_after in epochs_at_a_time:
@@ -151,7 +151,7 @@ def test_interrupted_training_ends_at_the_same_weights(tmp_path):
 
             def validate(_model, seen=seen, stop_after=stop_after):
                 if len(seen) == stop_after:
-                    raise Stopped
+                    raise StoppedError
                 seen.append(1)
                 return 0.0
 
@@ -168,7 +168,7 @@ def test_interrupted_training_ends_at_the_same_weights(tmp_path):
                     report=lambda _: None,
                     validate=validate,
                 )
-            except Stopped:
+            except StoppedError:
                 model = BoneAgeRegressor(BACKBONE)
         return model.state_dict()
 

@@ -147,6 +147,18 @@ CASES: dict[str, tuple[Callable[[], bytes], type[InvalidRadiographError], str]] 
         UnsupportedFormatError,
         "transfer syntax",
     ),
+    "syntax as numbers": (
+        lambda: dicom_file(drawn_hand()).replace(b"\x02\0\x10\0UI\x14\0", b"\x02\0\x10\0UL\x15\0"),
+        InvalidRadiographError,
+        "TransferSyntaxUID is damaged",
+    ),
+    "sex as numbers": (
+        lambda: dicom_file(drawn_hand(), elements={"PatientSex": "Secret"}).replace(
+            b"\x10\0\x40\0CS\x06\0", b"\x10\0\x40\0UL\x06\0"
+        ),
+        InvalidRadiographError,
+        "PatientSex is damaged",
+    ),
     "no rows at all": (lambda: header(Rows=0), InvalidRadiographError, "has none"),
     "20,000 x 20,000": (lambda: header(Rows=20_000, Columns=20_000), ImageTooLargeError, "20000 x 20000"),
     "too many pixels": (lambda: header(Rows=8_000, Columns=8_000), ImageTooLargeError, "more than the limit"),

@@ -34,4 +34,3 @@ def segmenter_pair(pair: MaskedRadiograph) -> tuple[NDArray[np.float32], NDArray
     """The segmenter's input and target, both (SEGMENT_PX, SEGMENT_PX)."""
     target = crop_square(pair.mask, whole(pair.mask), size_px=SEGMENT_PX)
     return segmenter_input(pair.frame), target
-

@@ -112,16 +112,14 @@ def run(config: HandsConfig) -> None:
         return
     model = load_enhancer(config.enhancer)
     changes = np.zeros(len(ids), np.float32)
-    for start in range(0, len(ids), 8):
-        rows = slice(start, start + 8)
-        result, changes[rows] = enhance(
-            model,
-            hands[rows].astype(np.float32) / np.float32(255),
-            maximum_structure_change=config.maximum_structure_change,
-        )
+    prepared = np.flatnonzero(hands.any(axis=(1, 2)))
+    for start in range(0, len(prepared), 8):
+        rows = prepared[start : start + 8]
+        before = np.asarray(hands[rows], np.float32) / np.float32(255)
+        result, changes[rows] = enhance(model, before, maximum_structure_change=config.maximum_structure_change)
         hands[rows] = np.rint(result * 255)
         if start % 1024 == 0:
-            print(json.dumps({"enhanced": start, "of": len(ids)}), flush=True)
+            print(json.dumps({"enhanced": start, "of": len(prepared)}), flush=True)
     _save(config.cache / "hands.npz", ids=ids, hands=hands, structure_change=changes)
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Final
 
 import timm
-import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 

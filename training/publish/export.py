@@ -39,9 +39,13 @@ def export(network: nn.Module, contract: ModelContract, path: Path) -> None:
 
 
 def parity(
-    network: nn.Module, contract: ModelContract, path: Path, images: NDArray[np.float32], batches: Sequence[int] = BATCHES
+    network: nn.Module,
+    contract: ModelContract,
+    path: Path,
+    images: NDArray[np.float32],
+    batches: Sequence[int] = BATCHES,
 ) -> dict[str, float]:
-    """Worst difference of each output between torch and ONNX Runtime over `images` (N, 1, S, S), at several batch sizes.
+    """Worst difference of each output between torch and ONNX Runtime over `images` (N, 1, S, S), at several batches.
 
     Relative differences are to the largest absolute value of the output. Raises ValueError above the tolerances.
     """

@@ -110,16 +110,33 @@ def fit(
             freeze_but(model, stage.trainable)
             data.epoch = epoch
             started = perf_counter()
-            loss = _epoch(model, batches(data, batch_size=batch_size, seed=seed + epoch, workers=workers), optimiser,
-                          schedule, report)
+            loss = _epoch(
+                model,
+                batches(data, batch_size=batch_size, seed=seed + epoch, workers=workers),
+                optimiser,
+                schedule,
+                report,
+            )
             model.eval()
-            report({"epoch": epoch, "stage": "+".join(stage.trainable) or "head", "train_mae_months": loss,
-                    "validation_mae_months": validate(model), "seconds": perf_counter() - started})
+            report(
+                {
+                    "epoch": epoch,
+                    "stage": "+".join(stage.trainable) or "head",
+                    "train_mae_months": loss,
+                    "validation_mae_months": validate(model),
+                    "seconds": perf_counter() - started,
+                }
+            )
             _save(checkpoint, model, optimiser, schedule, epoch)
 
 
-def _epoch(model: BoneAgeRegressor, loader: Iterator[tuple[Tensor, Tensor, Tensor]], optimiser: torch.optim.Optimizer,
-           schedule: torch.optim.lr_scheduler.LambdaLR, report: Callable[[dict[str, float | str]], None]) -> float:
+def _epoch(
+    model: BoneAgeRegressor,
+    loader: Iterator[tuple[Tensor, Tensor, Tensor]],
+    optimiser: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LambdaLR,
+    report: Callable[[dict[str, float | str]], None],
+) -> float:
     total, seen = 0.0, 0
     for step, (images, ages, sexes) in enumerate(loader):
         with torch.autocast("cpu", torch.bfloat16):
@@ -166,10 +183,22 @@ def _warm_up_and_cosine(steps: int, final_fraction: float) -> Callable[[int], fl
     return factor
 
 
-def _save(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer,
-          schedule: torch.optim.lr_scheduler.LambdaLR, epochs_done: int) -> None:
+def _save(
+    path: Path,
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LambdaLR,
+    epochs_done: int,
+) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".partial")
-    torch.save({"model": model.state_dict(), "optimiser": optimiser.state_dict(), "schedule": schedule.state_dict(),
-                "epochs_done": epochs_done}, temporary)
+    torch.save(
+        {
+            "model": model.state_dict(),
+            "optimiser": optimiser.state_dict(),
+            "schedule": schedule.state_dict(),
+            "epochs_done": epochs_done,
+        },
+        temporary,
+    )
     temporary.rename(path)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.multival import MultiValue
 
 from services.core.errors import InvalidRadiographError
@@ -23,6 +23,7 @@ DAMAGE: Final = (
     AssertionError,
     AttributeError,
     BufferError,
+    BytesLengthException,
     EOFError,
     InvalidDicomError,
     LookupError,

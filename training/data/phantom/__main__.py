@@ -1,0 +1,58 @@
+"""Draws the samples of the demo: `python -m training.data.phantom --out deploy/samples`."""
+
+import argparse
+from pathlib import Path
+from typing import Final
+
+import cv2
+import numpy as np
+
+from training.data.phantom import DEMO_RANGES, draw_parameters, render
+from training.data.phantom.dicom import TRANSFER_SYNTAXES, write_dicom
+from training.data.phantom.maturity import Sex
+
+HEIGHT_PX: Final = 720
+SEED: Final = 20_180
+SAMPLES: Final[tuple[tuple[Sex, int], ...]] = (
+    ("female", 30),
+    ("male", 45),
+    ("female", 66),
+    ("male", 90),
+    ("female", 108),
+    ("male", 138),
+    ("female", 150),
+    ("male", 180),
+)
+"""Sex and age in months of each sample."""
+
+
+def write_samples(out: Path) -> None:
+    """Write all samples and `samples.csv`; the same program writes the same bytes."""
+    out.mkdir(parents=True, exist_ok=True)
+    rows = ["file,sex,age_months"]
+    for number, (sex, age_months) in enumerate(SAMPLES, 1):
+        rng = np.random.default_rng((SEED, number))
+        phantom = render(draw_parameters(rng, age_months=age_months, sex=sex, ranges=DEMO_RANGES), height_px=HEIGHT_PX)
+        name = f"phantom-{number:02d}.dcm"
+        write_dicom(
+            phantom,
+            out / name,
+            transfer_syntax=TRANSFER_SYNTAXES[number % len(TRANSFER_SYNTAXES)],
+            photometric="MONOCHROME1" if number % 3 == 0 else "MONOCHROME2",
+            number=number,
+            window=number % 2 == 0,
+        )
+        rows.append(f"{name},{sex},{age_months}")
+    (out / "samples.csv").write_text("\n".join(rows) + "\n")
+
+
+def main() -> None:
+    """Read the command line and write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    cv2.setNumThreads(1)
+    write_samples(parser.parse_args().out)
+
+
+if __name__ == "__main__":
+    main()
