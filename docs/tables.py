@@ -1,0 +1,110 @@
+"""Writes the tables of the documentation: settings from their classes, figures from measurements.
+
+    python docs/tables.py [--accuracy FILE.json] [--speed FILE.json]
+
+The settings in docs/operations.md are written always; the figures in README.md from what `make bench` wrote.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic_core import PydanticUndefined
+
+from services.core.runtime.settings import EMBEDDED_REPOSITORY, GROUPS, PREFIX, Settings
+
+ROOT: Final = Path(__file__).parents[1]
+OPERATIONS: Final = ROOT / "docs" / "operations.md"
+README: Final = ROOT / "README.md"
+Row = tuple[str, str, str]
+
+
+def settings_tables() -> str:
+    """A table for each group of settings."""
+    return "\n\n".join(_group(group) for group in GROUPS)
+
+
+def _group(group: type[Settings]) -> str:
+    rows = [
+        (
+            f"`{PREFIX}{name.upper()}`",
+            _default(name, field.default, required=field.is_required()),
+            field.description or "",
+        )
+        for name, field in group.model_fields.items()
+    ]
+    return f"{group.__doc__}\n\n" + markdown(("setting", "default", "what and why"), rows)
+
+
+def _default(name: str, value: object, *, required: bool) -> str:
+    if required:
+        return "required"
+    if value is PydanticUndefined:
+        return "all cores" if name == "onnx_threads" else "computed"
+    if value == EMBEDDED_REPOSITORY:
+        return f"`{EMBEDDED_REPOSITORY.relative_to(ROOT)}`"
+    return "none" if value is None else f"`{value}`"
+
+
+def accuracy_rows(accuracy: dict[str, Any]) -> Iterator[Row]:
+    """Rows of the README from `benchmarks.accuracy`."""
+    for name, title in (("with_sex", "MAE, sex known"), ("sex_unknown", "MAE, sex unknown")):
+        if record := accuracy.get("test", {}).get(name):
+            low, high = record["mae_ungated_months_ci95"]
+            value = f"{record['mae_ungated_months']:.1f} months ({low:.1f} to {high:.1f})"
+            yield title, value, f"{record['n_total']} radiographs of the test part, gates off"
+    if record := accuracy.get("test", {}).get("with_sex"):
+        yield "90% interval covers", f"{record['coverage_90']:.1%}", f"{record['n']} of the same that got a number"
+        yield "abstentions on hands", f"{record['abstained']} of {record['n_total']}", "the same"
+    if forms := accuracy.get("forms"):
+        median, largest = forms["median_difference_months"], forms["largest_difference_months"]
+        where = f"{forms['hands']} hands as JPEG, PNG and four kinds of DICOM"
+        yield "one hand in several forms", f"differs by {median:.1f} months, at most {largest:.1f}", where
+    for name, group in accuracy.get("no_hands", {}).items():
+        yield f"refused: {name.replace('_', ' ')}", f"{group['refused']} of {group['n']}", "what is not a hand"
+
+
+def speed_rows(speed: dict[str, Any]) -> Iterator[Row]:
+    """Rows of the README from `benchmarks.speed`."""
+    where = f"{speed['cores']} cores, no GPU"
+    for case in speed["latency"]:
+        value = f"{case['service_p50_ms']:.0f} ms, {case['ratio']:.2f} of direct calls"
+        yield f"latency, {case['case']}", value, f"median of one client, {where}"
+    for case in speed["throughput"]:
+        value = f"{case['service_per_s']:.1f} a second, {case['ratio']:.2f} of direct calls"
+        yield f"throughput, {case['case']}", value, f"{case['clients']} clients, {case['refused']} refused, {where}"
+    peak = max(case["peak_memory_gib"] for case in speed["throughput"])
+    yield "memory of all services", f"{peak:.1f} GiB", f"peak with {speed['throughput'][0]['clients']} clients"
+
+
+def markdown(head: Row, rows: list[Row]) -> str:
+    """A Markdown table."""
+    return "\n".join("| " + " | ".join(row) + " |" for row in (head, ("---",) * len(head), *rows))
+
+
+def replaced(text: str, name: str, table: str) -> str:
+    """`text` with `table` between the comments `<!-- NAME -->` and `<!-- /NAME -->`."""
+    head, begin, rest = text.partition(f"<!-- {name} -->")
+    _, end, tail = rest.partition(f"<!-- /{name} -->")
+    if not begin or not end:
+        raise ValueError(f"there is no place for {name}")
+    return f"{head}{begin}\n{table}\n{end}{tail}"
+
+
+def main() -> None:
+    """Write the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--accuracy", type=Path)
+    parser.add_argument("--speed", type=Path)
+    arguments = parser.parse_args()
+    OPERATIONS.write_text(replaced(OPERATIONS.read_text(), "settings", settings_tables()))
+    rows = [*accuracy_rows(json.loads(arguments.accuracy.read_text()))] if arguments.accuracy else []
+    rows += [*speed_rows(json.loads(arguments.speed.read_text()))] if arguments.speed else []
+    if rows:
+        README.write_text(replaced(README.read_text(), "figures", markdown(("figure", "value", "measured on"), rows)))
+
+
+if __name__ == "__main__":
+    main()
