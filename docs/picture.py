@@ -42,8 +42,8 @@ def panels(file: Path, artifacts: Path, record: dict[str, Any]) -> list[tuple[st
     low, high = record["interval_low_months"] / 12, record["interval_high_months"] / 12
     age = f"{record['age_months'] / 12:.1f} years ({low:.1f} to {high:.1f})"
     return [
-        ("segmentation", np.asarray(outlined, np.uint8)),
-        ("enhancement", picture(artifacts / f"{file.stem}.enhanced.png")),
+        ("drawn phantom, outlined", np.asarray(outlined, np.uint8)),
+        ("enhanced hand", picture(artifacts / f"{file.stem}.enhanced.png")),
         (age, picture(artifacts / f"{file.stem}.cam.png")),
     ]
 

@@ -1,0 +1,76 @@
+"""The documentation speaks of what is there: its links lead somewhere, its tables are those of the code."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+from boneage.v1 import assessment_pb2, cam_pb2, enhancement_pb2, regression_pb2, segmentation_pb2
+from services.cli.commands import app
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PROTOS = (assessment_pb2, cam_pb2, enhancement_pb2, regression_pb2, segmentation_pb2)
+
+
+@pytest.fixture(scope="module")
+def tables():
+    """The script that writes the tables."""
+    spec = importlib.util.spec_from_file_location("tables", ROOT / "docs" / "tables.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_links_lead_somewhere(page):
+    """Every relative link and picture is a file or folder of this repository."""
+    targets = re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text())
+    assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+def test_settings_are_those_of_the_code(tables):
+    """`python docs/tables.py` would change nothing."""
+    page = (ROOT / "docs" / "operations.md").read_text()
+    assert tables.replaced(page, "settings", tables.settings_tables()) == page
+
+
+def test_every_method_is_named():
+    """The page on the API names every service and method of the protos."""
+    page = (ROOT / "docs" / "api.md").read_text()
+    for proto in PROTOS:
+        for service in proto.DESCRIPTOR.services_by_name.values():
+            assert all(f"`{service.name}` | `{method.name}`" in page for method in service.methods)
+
+
+def test_every_command_is_named():
+    """The README names every command of `boneage`."""
+    page = (ROOT / "README.md").read_text()
+    assert [c.callback.__name__ for c in app.registered_commands if f"`boneage {c.callback.__name__}" not in page] == []
+
+
+def test_every_target_of_make_is_there():
+    """Pages ask for no target that the Makefile does not have."""
+    makefile = (ROOT / "Makefile").read_text()
+    text = "\n".join(page.read_text() for page in PAGES)
+    asked = set(re.findall(r"(?:`|^    )make ([a-z-]+)", text, re.MULTILINE))
+    assert asked >= {"demo", "test", "bench"}
+    assert {name for name in asked if f"\n{name}:" not in makefile} == set()
+
+
+def test_figures_come_from_what_the_benchmarks_wrote(tables):
+    """Each figure has a row that names its set."""
+    accuracy = {
+        "test": {
+            "with_sex": {
+                "n": 800, "n_total": 804, "abstained": 4, "mae_ungated_months": 7.96, "coverage_90": 0.912,
+                "mae_ungated_months_ci95": [7.5, 8.4],
+            }
+        },
+        "no_hands": {"noise": {"n": 10, "refused": 10}},
+    }  # fmt: skip
+    rows = list(tables.accuracy_rows(accuracy))
+    assert rows[0] == ("MAE, sex known", "8.0 months (7.5 to 8.4)", "804 radiographs of the test part, gates off")
+    assert ("abstentions on hands", "4 of 804", "the same") in rows
+    assert rows[-1][:2] == ("refused: noise", "10 of 10")
