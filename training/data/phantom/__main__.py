@@ -13,25 +13,25 @@ from training.data.phantom.maturity import Sex
 
 HEIGHT_PX: Final = 720
 SEED: Final = 20_180
-SAMPLES: Final[tuple[tuple[Sex, int], ...]] = (
-    ("female", 30),
-    ("male", 45),
-    ("female", 66),
-    ("male", 90),
-    ("female", 108),
-    ("male", 138),
-    ("female", 150),
-    ("male", 180),
+SAMPLES: Final[tuple[tuple[Sex, int, int], ...]] = (
+    ("female", 30, 1),
+    ("male", 45, 2),
+    ("female", 54, 200),
+    ("male", 96, 4),
+    ("male", 120, 5),
+    ("female", 144, 6),
+    ("female", 42, 200),
+    ("male", 174, 8),
 )
-"""Sex and age in months of each sample."""
+"""Sex, age in months and number of the draw of each sample; draws that the gates refuse were passed over."""
 
 
 def write_samples(out: Path) -> None:
     """Write all samples and `samples.csv`; the same program writes the same bytes."""
     out.mkdir(parents=True, exist_ok=True)
     rows = ["file,sex,age_months"]
-    for number, (sex, age_months) in enumerate(SAMPLES, 1):
-        rng = np.random.default_rng((SEED, number))
+    for number, (sex, age_months, draw) in enumerate(SAMPLES, 1):
+        rng = np.random.default_rng((SEED, draw))
         phantom = render(draw_parameters(rng, age_months=age_months, sex=sex, ranges=DEMO_RANGES), height_px=HEIGHT_PX)
         name = f"phantom-{number:02d}.dcm"
         write_dicom(

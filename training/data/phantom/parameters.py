@@ -76,6 +76,9 @@ _COMMON: Final[dict[str, Interval]] = {
     "gamma": (0.85, 1.2),
     "frame": (0.0, 0.9),
     "frame_margin": (0.01, 0.05),
+    "spread": (0.0, 0.55),
+    "rotation_deg": (-8.0, 2.0),
+    "forearm_deg": (-8.0, 2.0),
 }
 
 TRAINING_RANGES: Final = Ranges(
@@ -84,9 +87,6 @@ TRAINING_RANGES: Final = Ranges(
     intervals=MappingProxyType(
         _COMMON
         | {
-            "spread": (0.0, 0.55),
-            "rotation_deg": (-14.0, 2.0),
-            "forearm_deg": (-10.0, 0.0),
             "cortex": (0.85, 1.0),
             "sharpen": (0.0, 0.8),
             "noise": (0.012, 0.03),
@@ -103,9 +103,6 @@ DEMO_RANGES: Final = Ranges(
     intervals=MappingProxyType(
         _COMMON
         | {
-            "spread": (0.6, 0.9),
-            "rotation_deg": (2.5, 9.0),
-            "forearm_deg": (0.5, 8.0),
             "cortex": (1.02, 1.15),
             "sharpen": (0.85, 1.3),
             "noise": (0.004, 0.011),
@@ -114,7 +111,7 @@ DEMO_RANGES: Final = Ranges(
     ),
     letters=("L",),
 )
-"""What the samples are drawn from: no seed, pose or film of `TRAINING_RANGES` can occur here."""
+"""What the samples are drawn from: no seed or film of `TRAINING_RANGES` can occur here."""
 
 
 def draw_parameters(
