@@ -231,7 +231,7 @@ async def test_stage_gets_its_deadline_from_the_caller(tmp_path: Path) -> None:
     ):
         with pytest.raises(DeadlineExceededError):
             await client.assess(REQUEST)
-    assert 0 < segmentation.deadline_s <= 0.7
+    assert 0 < segmentation.deadline_s <= 0.75  # clocks of two layers differ by a tick
 
 
 async def test_assessment_follows_the_health_of_its_stages(tmp_path: Path) -> None:
