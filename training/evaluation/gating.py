@@ -114,7 +114,8 @@ def thresholds(
         minimum_contrast=least(contrast) / 2,
         minimum_foreground_fraction=least(fraction) * 0.8,
         maximum_foreground_fraction=min(0.98, float(fraction.max()) * 1.05),
-        minimum_mask_certainty=least(certainty),
+        # Below the least that was seen, so that one radiograph in two forms does not fall on both sides.
+        minimum_mask_certainty=least(certainty) * 0.95,
         typicality=limits,
         maximum_interval_width_months=maximum_interval_width_months,
         maximum_structure_change=maximum_structure_change,
