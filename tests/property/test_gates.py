@@ -20,6 +20,7 @@ from services.core.domain.gates import (
 
 grey = arrays(np.float32, st.tuples(st.integers(2, 40), st.integers(2, 40)), elements=st.floats(0, 1, width=32))
 seeds = st.integers(0, 2**32 - 1)
+BONES = np.array([(x, y) for x in (22, 48, 74) for y in (22, 48, 74)])
 
 
 def limits(**changes):
@@ -37,10 +38,10 @@ def limits(**changes):
 
 
 def drawn_bones(seed):
-    """A hand-like image (96, 96) in [0, 1]: bright blobs on grey soft tissue, with grain."""
+    """A hand-like image (96, 96) in [0, 1]: nine bright bones apart on grey soft tissue, with grain."""
     rng = np.random.default_rng(seed)
     image = np.full((96, 96), 0.3, np.float32)
-    for x, y in rng.integers(16, 80, (8, 2)):
+    for x, y in BONES + rng.integers(-3, 4, BONES.shape):
         cv2.ellipse(image, (int(x), int(y)), (7, 5), float(rng.uniform(0, 180)), 0, 360, 0.8, -1)
     return np.clip(cv2.GaussianBlur(image, (0, 0), 1.0) + rng.normal(0, 0.01, image.shape), 0, 1).astype(np.float32)
 
@@ -76,15 +77,13 @@ def test_a_change_of_contrast_is_no_change_of_structure(seed, gain, offset):
     assert structure_change(hand, (hand * gain + offset).astype(np.float32)) < 0.15
 
 
-@given(seeds)
-def test_an_erased_bone_is_a_change_of_structure(seed):
+@given(seeds, st.sampled_from(BONES.tolist()))
+def test_an_erased_bone_is_a_change_of_structure(seed, bone):
     """One ossification centre painted over with soft tissue is seen, though the rest is untouched."""
     hand = drawn_bones(seed)
-    bright = cv2.GaussianBlur(hand, (0, 0), 2.0)
-    y, x = np.unravel_index(int(bright.argmax()), bright.shape)
     erased = hand.copy()
-    cv2.circle(erased, (int(x), int(y)), 14, 0.3, -1)
-    assert structure_change(hand, erased) > 0.5
+    cv2.circle(erased, bone, 13, 0.3, -1)
+    assert structure_change(hand, erased) > 0.45
 
 
 @given(seeds)

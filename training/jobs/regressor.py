@@ -24,6 +24,7 @@ class StageConfig(JobConfig):
     epochs: int
     learning_rate: float
     final_fraction: float = 1.0
+    unknown_share: float = 0.1
 
 
 class RegressorConfig(JobConfig):
@@ -66,8 +67,8 @@ def run(config: RegressorConfig) -> None:
     """Train, validating after each epoch; the last checkpoint and a JSON-lines log stay in `config.out`."""
     cv2.setNumThreads(1)
     torch.manual_seed(config.seed)
-    samples = read_rsna(config.data)
-    parts = np.array([read_split()[sample.id] for sample in samples])
+    samples, split = read_rsna(config.data), read_split()
+    parts = np.array([split[sample.id] for sample in samples])
     ages = np.array([sample.age_months for sample in samples], np.float32)
     male = np.array([sample.male for sample in samples])
     train, validation = np.flatnonzero(parts == "train"), np.flatnonzero(parts == "validation")
@@ -80,16 +81,19 @@ def run(config: RegressorConfig) -> None:
     validation_hands = hands_of(config, samples, validation)
     columns = np.where(male[validation], 0, 1)
 
-    def validate(model: BoneAgeRegressor) -> float:
-        predicted = predict(model, validation_hands)
-        return float(np.abs(predicted[np.arange(len(validation)), columns] - ages[validation]).mean())
+    def validate(model: BoneAgeRegressor) -> dict[str, float]:
+        errors = np.abs(predict(model, validation_hands) - ages[validation, None])
+        return {
+            "validation_mae_months": float(errors[np.arange(len(validation)), columns].mean()),
+            "validation_mae_sex_unknown_months": float(errors[:, 2].mean()),
+        }
 
     config.out.mkdir(parents=True, exist_ok=True)
     log = (config.out / "log.jsonl").open("a", buffering=1)
     fit(
         model,
         HandImages(hands_of(config, samples, train), ages[train], male[train], seed=config.seed),
-        [Stage(tuple(s.trainable), s.epochs, s.learning_rate, s.final_fraction) for s in config.stages],
+        [Stage(tuple(s.trainable), **s.model_dump(exclude={"trainable"})) for s in config.stages],
         batch_size=config.batch_size,
         seed=config.seed,
         workers=config.workers,

@@ -18,18 +18,19 @@ from torch.utils.data import DataLoader, Dataset
 from training.data.augment import augment, draw_change
 from training.models.regressor import BoneAgeRegressor
 
-UNKNOWN_SHARE = 0.1
-"""Weight of the head's `unknown` row: the expectation of dropping the sex in a tenth of the images."""
-
-
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One stage of unfreezing: what is trained beside the head, for how many epochs, up to which learning rate."""
+    """One stage of unfreezing: what is trained beside the head, for how many epochs, up to which learning rate.
+
+    `unknown_share` is the weight of the head's row for an unknown sex: the expectation of hiding the sex in that
+    share of the images.
+    """
 
     trainable: tuple[str, ...]
     epochs: int
     learning_rate: float
-    final_fraction: float = 1.0
+    final_fraction: float
+    unknown_share: float
 
 
 class HandImages(Dataset[tuple[Tensor, Tensor, Tensor]]):
@@ -86,7 +87,7 @@ def fit(
     weight_decay: float,
     checkpoint: Path,
     report: Callable[[dict[str, float | str]], None],
-    validate: Callable[[BoneAgeRegressor], float],
+    validate: Callable[[BoneAgeRegressor], dict[str, float]],
 ) -> None:
     """Run all `stages`, with a checkpoint after each epoch from which an interrupted run goes on."""
     done = 0
@@ -116,6 +117,7 @@ def fit(
                 optimiser,
                 schedule,
                 report,
+                unknown_share=stage.unknown_share,
             )
             model.eval()
             report(
@@ -123,7 +125,7 @@ def fit(
                     "epoch": epoch,
                     "stage": "+".join(stage.trainable) or "head",
                     "train_mae_months": loss,
-                    "validation_mae_months": validate(model),
+                    **validate(model),
                     "seconds": perf_counter() - started,
                 }
             )
@@ -136,6 +138,8 @@ def _epoch(
     optimiser: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LambdaLR,
     report: Callable[[dict[str, float | str]], None],
+    *,
+    unknown_share: float,
 ) -> float:
     total, seen = 0.0, 0
     for step, (images, ages, sexes) in enumerate(loader):
@@ -144,7 +148,7 @@ def _epoch(
         predicted = model.ages(maps.float().mean(dim=(2, 3)))
         own = (predicted.gather(1, sexes[:, None])[:, 0] - ages).abs()
         unknown = (predicted[:, 2] - ages).abs()
-        loss = ((1 - UNKNOWN_SHARE) * own + UNKNOWN_SHARE * unknown).mean() / 10
+        loss = ((1 - unknown_share) * own + unknown_share * unknown).mean() / 10
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 5.0)
