@@ -10,8 +10,7 @@ from typing import TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-BAD_CONFIGURATION = 64
-"""Exit code for a configuration that cannot be used, after BSD's EX_USAGE."""
+from training.run.exits import ExitCode, JobError
 
 
 class JobConfig(BaseModel):
@@ -29,7 +28,7 @@ def read_config(kind: type[Config], path: Path) -> Config:
 
 
 def command(kind: type[Config], run: Callable[[Config], None], description: str | None) -> None:
-    """Run a job as a command: `--config FILE`; a bad configuration ends with exit code 64 and says where it is bad."""
+    """Run a job as a command, `--config FILE`; how it ended is told by an `ExitCode`, and why on standard error."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--config", type=Path, required=True, help="YAML file; see training/configs")
     path = parser.parse_args().config
@@ -37,5 +36,9 @@ def command(kind: type[Config], run: Callable[[Config], None], description: str 
         config = read_config(kind, path)
     except (OSError, yaml.YAMLError, ValidationError) as error:
         print(f"{path}: {error}", file=sys.stderr)
-        sys.exit(BAD_CONFIGURATION)
-    run(config)
+        sys.exit(ExitCode.BAD_CONFIGURATION)
+    try:
+        run(config)
+    except JobError as error:
+        print(f"{path}: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

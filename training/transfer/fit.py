@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from training.data.augment import augment, draw_change
 from training.models.regressor import BoneAgeRegressor
 
+
 @dataclass(frozen=True, slots=True)
 class Stage:
     """One stage of unfreezing: what is trained beside the head, for how many epochs, up to which learning rate.

@@ -1,0 +1,59 @@
+"""Keeps a run's state on disk so that it can be killed at any instant: the old one stays until the new one is whole."""
+
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import torch
+
+from training.run.exits import BadConfigurationError, StoreUnwritableError
+
+LOG = logging.getLogger(__name__)
+
+
+class Checkpoint:
+    """One file with one state, a dictionary of tensors and plain values; due for renewal every `every_s` seconds."""
+
+    def __init__(self, path: Path, *, every_s: float = 120.0, clock: Callable[[], float] = monotonic) -> None:
+        self.path, self.every_s, self._clock = path, every_s, clock
+        self._saved_at = clock()
+
+    def load(self) -> dict[str, Any] | None:
+        """The last state, or None where there is none yet. An unreadable file is an error, never a new start."""
+        if not self.path.exists():
+            return None
+        try:
+            state: dict[str, Any] = torch.load(self.path, weights_only=True)
+        except Exception as error:  # torch raises a dozen kinds, none of them documented
+            raise BadConfigurationError(f"{self.path} is no checkpoint of this job: {type(error).__name__}") from error
+        return state
+
+    def due(self) -> bool:
+        """Whether the state on disk is older than it should be."""
+        return self._clock() - self._saved_at >= self.every_s
+
+    def save(self, state: dict[str, Any], *, last: bool = False) -> bool:
+        """Replace the state on disk at once or not at all; tell whether that worked.
+
+        Where the disk is full a run goes on with the old state and tries again when the next is due; only the `last`
+        state must be kept, and StoreUnwritableError says that it could not be.
+        """
+        self._saved_at = self._clock()
+        partial = self.path.with_name(self.path.name + ".partial")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with partial.open("wb") as file:
+                torch.save(state, file)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(self.path)
+        except (OSError, RuntimeError) as error:  # torch turns a short write into a RuntimeError
+            partial.unlink(missing_ok=True)
+            if last:
+                raise StoreUnwritableError(f"{self.path} cannot be written: {error}") from error
+            LOG.warning("%s could not be written, the older one stays: %s", self.path, error)
+            return False
+        return True
