@@ -56,7 +56,8 @@ def run_steps(
 ) -> int:
     """Do the steps 1 to `steps`, from the checkpoint on where there is one; return the number of the last one done.
 
-    `after` is called after each step and ends the run by returning True. Its own state belongs into the learner's.
+    Every `log_every`-th step is logged, and every one with a figure whose name starts with `validation`. `after` is
+    called after each step and ends the run by returning True. Its own state belongs into the learner's.
     Raises Interrupted, with the state saved, when the process is asked to stop.
     """
     done = 0
@@ -74,7 +75,7 @@ def run_steps(
         while done < steps:
             figures = learner.step(done + 1)
             done += 1
-            if done % log_every == 0 or done == steps:
+            if done % log_every == 0 or done == steps or any(name.startswith("validation") for name in figures):
                 journal.record(done, **figures)
             if after is not None and after(done):
                 break

@@ -1,0 +1,244 @@
+"""Paced transfer learning: what is frozen stays frozen, what is kept is what would be computed, runs resume."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+torch = pytest.importorskip("torch", reason="needs the training extra: pip install -e '.[training]'")
+
+from training.models.backbones import FLOWS, chain, create  # noqa: E402
+from training.models.regressor import TransferNetwork  # noqa: E402
+from training.run.exits import BadConfigurationError  # noqa: E402
+from training.transfer import prefix  # noqa: E402
+from training.transfer.devices import Device  # noqa: E402
+from training.transfer.images import Examples, Sampler  # noqa: E402
+from training.transfer.learner import Fitting, StagedLearner  # noqa: E402
+from training.transfer.prefix import PrefixCache  # noqa: E402
+from training.transfer.stages import Stage  # noqa: E402
+from training.transfer.target import AgeTarget, CategoryTarget, area_under_roc  # noqa: E402
+
+BACKBONE = "tf_efficientnet_lite0"
+CPU = Device("cpu", "fp32")
+SIDE = 64
+
+
+def examples(count, *, seed=0):
+    """Images whose brightness tells their age, of both sexes."""
+    rng = np.random.default_rng(seed)
+    ages = rng.uniform(12, 216, count).astype(np.float32)
+    images = np.clip(ages[:, None, None] + rng.normal(0, 8, (count, SIDE, SIDE)), 1, 255).astype(np.uint8)
+    return Examples(images, ages, rng.integers(0, 2, count))
+
+
+def network(outputs=3, *, seed=0):
+    """A network with random weights."""
+    torch.manual_seed(seed)
+    return TransferNetwork(BACKBONE, outputs)
+
+
+def learner(stages, *, train=None, cache=None, target=None, net=None, **fitting):
+    """A learner on a few images."""
+    return StagedLearner(
+        net or network(),
+        train=train or examples(24),
+        validation=examples(8, seed=1),
+        target=target or AgeTarget(),
+        stages=stages,
+        fitting=Fitting(**({"batch_size": 4, "validate_every": 8, "seed": 3} | fitting)),
+        device=CPU,
+        cache=cache,
+    )
+
+
+def run(learning, *, limit=200):
+    """All stages; returns what each step reported."""
+    reports = []
+    while not learning.finished and len(reports) < limit:
+        reports.append(learning.step(len(reports) + 1))
+    return reports
+
+
+def weights(module):
+    """A copy of all weights and buffers."""
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+
+@pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "mobilenetv3_small_100", "resnet18"])
+def test_flows_in_turn_are_the_backbone(name):
+    """Whatever the backbone, its three flows one after another compute the same, and none is empty."""
+    net = TransferNetwork(name, 1).eval()
+    flows = net.flows()
+    image = torch.rand(2, 1, 96, 96)
+    with torch.inference_mode():
+        maps = image * 2 - 1
+        for flow in FLOWS:
+            assert len(flows[flow]) > 0
+            maps = flows[flow](maps)
+        assert torch.equal(maps, net.features(image))
+
+
+def test_xception_is_cut_where_its_paper_cuts_it():
+    """Entry flow up to block 3, middle flow of eight blocks, exit flow from block 12 on."""
+    net = TransferNetwork("legacy_xception", 1)
+    names = list(chain(net.backbone))
+    sizes = {flow: len(module) for flow, module in net.flows().items()}
+    assert names.index("block4") == sizes["entry"]
+    assert names.index("block12") == sizes["entry"] + 8
+
+
+def test_unknown_backbone_is_named():
+    """A misspelt name is an error before anything is loaded."""
+    with pytest.raises(ValueError, match="no backbone 'xceptoin'"):
+        create("xceptoin")
+
+
+@pytest.mark.parametrize("trainable", [(), ("exit",), ("exit", "middle")])
+def test_frozen_flows_do_not_change_by_a_byte(trainable):
+    """Neither weights nor batch-norm statistics of frozen flows move, and everything else does."""
+    learning = learner([Stage(trainable, images=16, learning_rate=0.01)])
+    before = {flow: weights(module) for flow, module in learning.network.flows().items()}
+    learning.step(1)
+    for flow, module in learning.network.flows().items():
+        same = [torch.equal(before[flow][name], tensor) for name, tensor in weights(module).items()]
+        assert all(same) == (flow not in trainable)
+
+
+def test_each_stage_starts_from_the_best_before_it():
+    """A stage whose rate wrecks the weights does no harm to the next."""
+    learning = learner(
+        [Stage((), images=16, learning_rate=0.003), Stage(("exit",), images=8, learning_rate=0.0, final_fraction=0.0)]
+    )
+    score = None
+    for step in range(1, 200):
+        learning.step(step)
+        if learning.index == 1 and score is None:
+            score = learning.target.selection(learning.validate())
+            assert score == pytest.approx(learning.score, abs=1e-3)
+        if learning.finished:
+            break
+    assert learning.target.selection(learning.validate()) == pytest.approx(learning.score, abs=1e-3)
+
+
+def test_what_early_stopping_saves_goes_to_the_next_stage():
+    """The number of images seen in all stays what was asked for."""
+    stages = [Stage((), images=400, learning_rate=0.0, patience=1), Stage(("exit",), images=40, learning_rate=0.0)]
+    learning = learner(stages)
+    reports = run(learning)
+    assert len(reports) * 4 == 440
+    assert sum(report["stage"] == 0 for report in reports) * 4 == 16
+
+
+def test_kept_maps_give_the_same_run_as_computing_them(tmp_path):
+    """With the same copies, the validation figures agree, and no map is computed twice."""
+    stages = [Stage(flows, images=32, learning_rate=0.003, copies=2, cached=False) for flows in ((), ("exit",))]
+    cached = [Stage(s.trainable, images=32, learning_rate=0.003, copies=2, cached=True) for s in stages]
+    plain, kept = run(learner(stages)), run(learner(cached, cache=tmp_path))
+    for one, other in zip(plain, kept, strict=True):
+        assert other["loss"] == pytest.approx(one["loss"], rel=1e-3)
+        assert other.keys() == one.keys()
+    filled = {path: np.fromfile(path, bool).sum() for path in tmp_path.glob("*.rows")}
+    again = run(learner(cached, cache=tmp_path))
+    assert [r["loss"] for r in again] == [r["loss"] for r in kept]
+    assert {path: np.fromfile(path, bool).sum() for path in tmp_path.glob("*.rows")} == filled
+    assert sum(filled.values()) > 0
+
+
+def test_cache_that_would_not_fit_is_refused(tmp_path, monkeypatch):
+    """Before anything is computed, with the sizes in the message."""
+    monkeypatch.setattr(prefix, "LIMIT_BYTES", 1000)
+    with pytest.raises(BadConfigurationError, match=r"0\.0 GB are left"):
+        PrefixCache.open(tmp_path, "key", rows=10, shape=(100, 7, 7))
+
+
+def test_resumed_run_ends_with_the_same_weights():
+    """State taken in the middle of any stage and given to a new learner leads to the same end, to the byte."""
+    stages = [Stage((), images=16, learning_rate=0.003), Stage(("exit",), images=16, learning_rate=0.001)]
+    whole = learner(stages)
+    states = []
+    for step in range(1, 9):
+        states.append({k: (v.copy() if isinstance(v, dict) else v) for k, v in _clone(whole.state()).items()})
+        whole.step(step)
+    for step in (2, 4, 5, 7):
+        resumed = learner(stages, net=network(seed=99))
+        resumed.restore(states[step - 1])
+        for later in range(step, 9):
+            resumed.step(later)
+        assert all(
+            torch.equal(a, b)
+            for a, b in zip(weights(resumed.network).values(), weights(whole.network).values(), strict=True)
+        )
+
+
+def _clone(state):
+    """A state as it would come back from disk."""
+    import io
+
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return torch.load(io.BytesIO(buffer.getvalue()), weights_only=True)
+
+
+def test_category_is_learnt_by_the_same_engine():
+    """Dark against bright: the head alone tells them apart after some steps."""
+    data = examples(40)
+    bright = Examples(data.images, (data.labels > 114).astype(np.float32), data.sexes)
+    learning = learner(
+        [Stage((), images=240, learning_rate=0.01)],
+        train=bright,
+        target=CategoryTarget(2),
+        net=network(2),
+        validate_every=120,
+    )
+    learning.validation = bright
+    figures = run(learning)[-1]
+    assert figures["validation_auc"] > 0.9
+    assert learning.network.head.weight.shape[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"trainable": ("middle",)}, "unfrozen from the exit on"),
+        ({"trainable": (), "cached": True}, "needs a number of copies"),
+        ({"trainable": ("entry", "middle", "exit"), "cached": True, "copies": 2}, "nothing frozen"),
+    ],
+)
+def test_stage_that_makes_no_sense_is_refused(changes, message):
+    """At once, when it is described."""
+    with pytest.raises(ValueError, match=message):
+        Stage(**({"images": 8, "learning_rate": 0.1} | changes))
+
+
+@given(st.integers(1, 300), st.integers(1, 16), st.integers(0, 5))
+def test_an_epoch_shows_every_image_once(count, batch, seed):
+    """Up to the last batch, which is left out where it is not whole."""
+    batch = min(batch, count)
+    sampler = Sampler(count, batch, seed)
+    per_epoch = count // batch
+    for epoch in (0, 3):
+        seen = np.concatenate([sampler.draw(epoch * per_epoch + i + 1) for i in range(per_epoch)])
+        assert len(np.unique(seen)) == per_epoch * batch
+
+
+@given(st.lists(st.integers(1, 40), min_size=2, max_size=6), st.integers(0, 1000))
+def test_balanced_sampling_draws_every_bin_equally_often(sizes, seed):
+    """However few images a bin has; and the draw is a function of seed and step."""
+    bins = np.repeat(np.arange(len(sizes)), sizes)
+    sampler = Sampler(len(bins), 1, seed, bins)
+    drawn = np.concatenate([Sampler(len(bins), len(bins), seed, bins).draw(step) for step in range(1, 400)])
+    shares = np.bincount(bins[drawn], minlength=len(sizes)) / len(drawn)
+    deviation = np.sqrt(1 / len(sizes) / len(drawn))
+    assert np.abs(shares - 1 / len(sizes)).max() < 6 * deviation
+    assert np.array_equal(sampler.draw(7), sampler.draw(7))
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=2, max_size=30))
+def test_area_under_roc_counts_pairs(pairs):
+    """It is the share of pairs in the right order, ties counting half."""
+    scores, positive = np.float32([p[0] for p in pairs]), np.array([p[1] for p in pairs])
+    if positive.all() or not positive.any():
+        assert np.isnan(area_under_roc(scores, positive))
+        return
+    right = [(a > b) + (a == b) / 2 for a in scores[positive] for b in scores[~positive]]
+    assert area_under_roc(scores, positive) == pytest.approx(np.mean(right))

@@ -1,0 +1,57 @@
+"""Where a network learns: one CPU or GPU, or several processes that torchrun started, each with its share of a batch.
+
+The GPU and multi-GPU paths follow torch's documentation; they were measured on CPU processes only.
+"""
+
+import os
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+Precision = Literal["bf16", "fp16", "fp32"]
+_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """The device of this process, the precision of its arithmetic, and its place among the others."""
+
+    kind: Literal["cpu", "cuda"]
+    precision: Precision
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def handle(self) -> torch.device:
+        """For tensors and modules."""
+        return torch.device(self.kind, int(os.environ.get("LOCAL_RANK", "0")) if self.kind == "cuda" else None)
+
+    def autocast(self) -> torch.autocast:
+        """Mixed precision for the forward pass."""
+        return torch.autocast(self.kind, _TYPES[self.precision], enabled=self.precision != "fp32")
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """Loss scaling, which only float16 needs."""
+        return torch.amp.GradScaler(self.kind, enabled=self.precision == "fp16")
+
+    def parallel(self, module: nn.Module) -> nn.Module:
+        """The module with its gradients averaged over all processes."""
+        if self.world == 1 or not any(parameter.requires_grad for parameter in module.parameters()):
+            return module
+        ids = [self.handle.index] if self.kind == "cuda" else None
+        return DistributedDataParallel(module, device_ids=ids, broadcast_buffers=False)
+
+
+def choose_device(*, precision: Precision, kind: Literal["auto", "cpu", "cuda"] = "auto") -> Device:
+    """The device that is there; joins the others where torchrun started this process."""
+    chosen: Literal["cpu", "cuda"] = "cuda" if kind != "cpu" and torch.cuda.is_available() else "cpu"
+    if kind == "cuda" and chosen == "cpu":
+        raise ValueError("device: cuda was asked for, and torch sees no GPU")
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return Device(chosen, precision)
+    if not distributed.is_initialized():
+        distributed.init_process_group("nccl" if chosen == "cuda" else "gloo")
+    return Device(chosen, precision, distributed.get_rank(), distributed.get_world_size())

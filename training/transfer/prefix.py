@@ -1,0 +1,79 @@
+"""Keeps what the frozen flows make of each image on disk: they do not change, so they need not compute it again."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from training.run.exits import BadConfigurationError
+
+LIMIT_BYTES: Final = 20 * 10**9
+FILL_BATCH: Final = 32
+
+
+def fingerprint(module: nn.Module, *others: object) -> str:
+    """A name for what a module computes: SHA-256 of its weights and buffers and of whatever else matters."""
+    digest = sha256()
+    for name, tensor in module.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    for other in others:
+        digest.update(other.tobytes() if isinstance(other, np.ndarray) else repr(other).encode())
+    return digest.hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixCache:
+    """Feature maps (rows, C, h, w) in one file, with a second that says which rows are there.
+
+    In half precision they take the space of half precision, so that nothing is lost by keeping them.
+
+    A killed run leaves whole rows behind, and the next one, or another run with the same frozen flows, uses them.
+    """
+
+    maps: NDArray[np.floating]
+    filled: NDArray[np.bool_]
+
+    @classmethod
+    def open(cls, folder: Path, key: str, *, rows: int, shape: tuple[int, ...], half: bool = False) -> "PrefixCache":
+        """Open or make the cache `key`. Raises BadConfigurationError where it would not fit."""
+        kind = np.dtype(np.float16 if half else np.float32)
+        size = int(np.prod(shape, dtype=np.int64)) * rows * kind.itemsize
+        folder.mkdir(parents=True, exist_ok=True)
+        path, index = folder / f"{key}.maps", folder / f"{key}.rows"
+        room = LIMIT_BYTES - sum(file.stat().st_size for file in folder.glob("*.maps") if file != path)
+        free = shutil.disk_usage(folder).free + (path.stat().st_blocks * 512 if path.exists() else 0)
+        left = min(room, free)
+        if size > left:
+            raise BadConfigurationError(
+                f"{folder}: the frozen flows' maps of {rows} images take {size / 1e9:.1f} GB, {left / 1e9:.1f} GB are"
+                " left for them; use fewer copies, or delete caches that are not used any more"
+            )
+        for file, length in ((path, size), (index, rows)):
+            if not file.exists():
+                with file.open("wb") as new:
+                    new.truncate(length)
+        return cls(
+            np.memmap(path, kind, "r+", shape=(rows, *shape)),
+            np.memmap(index, np.bool_, "r+", shape=(rows,)),
+        )
+
+    def fill(self, rows: NDArray[np.intp], compute: Callable[[NDArray[np.intp]], NDArray[np.float32]]) -> int:
+        """Have `compute` make those of `rows` that are missing, some at a time; return how many it made."""
+        missing = np.unique(rows[~self.filled[rows]])
+        for start in range(0, len(missing), FILL_BATCH):
+            chunk = missing[start : start + FILL_BATCH]
+            self.maps[chunk] = compute(chunk)
+            self.filled[chunk] = True
+        return len(missing)
+
+    def read(self, rows: NDArray[np.intp]) -> Tensor:
+        """Maps (B, C, h, w) of rows that were filled, float32."""
+        return torch.from_numpy(np.asarray(self.maps[rows], np.float32))

@@ -1,0 +1,83 @@
+"""The stages of paced transfer learning (paper 2.4): what is trained in each, for how long and how fast."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from torch import nn
+
+from training.models.backbones import FLOWS, Flow
+from training.models.regressor import TransferNetwork
+
+HEAD: Final = "head"
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """The head and the flows in `trainable` learn from `images` images, up to `learning_rate`.
+
+    The rate rises over the first `warm_up` of them and falls on a cosine to `final_fraction`. Each flow below the exit
+    learns `flow_decay` times as fast as the one above it, and the exit flow as the head. After `patience` validations
+    without a better one the stage ends, and what it had left goes to the next. With `copies` every image is seen in
+    that many augmented forms and no more, so that what the frozen flows make of them can be kept (`cached`).
+    """
+
+    trainable: tuple[Flow, ...]
+    images: int
+    learning_rate: float
+    warm_up: float = 0.1
+    final_fraction: float = 0.0
+    flow_decay: float = 1.0
+    patience: int | None = None
+    copies: int | None = None
+    cached: bool = False
+
+    def __post_init__(self) -> None:
+        if self.cached and self.copies is None:
+            raise ValueError("a stage that is cached needs a number of copies")
+        if self.cached and not self.frozen:
+            raise ValueError("a stage that trains the entry flow has nothing frozen to cache")
+        if tuple(flow for flow in FLOWS if flow in self.trainable) != FLOWS[len(self.frozen) :]:
+            raise ValueError(f"flows are unfrozen from the exit on, not {self.trainable}")
+
+    @property
+    def frozen(self) -> tuple[Flow, ...]:
+        """The flows that do not learn, in the order in which an image passes them."""
+        return tuple(flow for flow in FLOWS if flow not in self.trainable)
+
+    @property
+    def name(self) -> str:
+        """For logs."""
+        return "+".join((HEAD, *reversed([flow for flow in FLOWS if flow in self.trainable])))
+
+    def rate(self, seen: int, budget: int) -> float:
+        """Learning rate after `seen` of `budget` images."""
+        progress = min(1.0, seen / max(budget, 1))
+        if progress < self.warm_up:
+            return self.learning_rate * max(progress / self.warm_up, 0.01)
+        down = (progress - self.warm_up) / max(1 - self.warm_up, 1e-9)
+        cosine = (1 + math.cos(math.pi * down)) / 2
+        return self.learning_rate * (self.final_fraction + (1 - self.final_fraction) * cosine)
+
+    def freeze(self, network: TransferNetwork) -> None:
+        """Let only this stage's modules learn; the others stay in evaluation mode, batch norm to the byte."""
+        network.eval()
+        network.requires_grad_(False)
+        flows = network.flows()
+        for module in (network.head, *(flows[flow] for flow in self.trainable)):
+            module.train()
+            module.requires_grad_(True)
+
+    def parameter_groups(self, network: TransferNetwork) -> list[tuple[list[nn.Parameter], float]]:
+        """The parameters that learn, with the factor of each group on the learning rate."""
+        flows = network.flows()
+        groups: list[tuple[list[nn.Parameter], float]] = [(list(network.head.parameters()), 1.0)]
+        for depth, flow in enumerate(flow for flow in reversed(FLOWS) if flow in self.trainable):
+            groups.append((list(flows[flow].parameters()), self.flow_decay**depth))
+        return [group for group in groups if group[0]]
+
+
+def total_images(stages: Sequence[Stage]) -> int:
+    """Images seen by all stages together."""
+    return sum(stage.images for stage in stages)

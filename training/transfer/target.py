@@ -1,0 +1,131 @@
+"""What is learnt from an image: an age in months by sex, or a category; each with its loss and its figures."""
+
+from dataclasses import dataclass
+from typing import Final, Literal, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from typing_extensions import override
+
+from services.core.domain.contracts import SEX_ORDER
+from training.models.regressor import AGE_MEAN_MONTHS, AGE_SCALE_MONTHS
+
+UNKNOWN: Final = SEX_ORDER.index("unknown")
+LOSS_SCALE_MONTHS: Final = 10.0
+
+Outputs = NDArray[np.float32]
+Labels = NDArray[np.float32]
+Sexes = NDArray[np.int64]
+
+
+class Target(Protocol):
+    """What the head's outputs mean. Labels (N,) are float32 and sexes (N,) are columns of `SEX_ORDER`."""
+
+    @property
+    def outputs(self) -> int:
+        """How many rows the head has."""
+
+    def loss(self, outputs: Tensor, labels: Tensor, sexes: Tensor) -> Tensor:
+        """The loss of a batch, from the head's raw outputs (B, n)."""
+
+    def figures(self, outputs: Outputs, labels: Labels, sexes: Sexes) -> dict[str, float]:
+        """Figures of a set of images, from raw outputs (N, n)."""
+
+    def selection(self, figures: dict[str, float]) -> float:
+        """What of the figures chooses between two states of the weights; lower is better."""
+
+    def balance_bins(self, labels: Labels) -> NDArray[np.int64]:
+        """The bin (N,) of each label; balanced sampling draws every bin equally often."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgeTarget(Target):
+    """Age in months, one row of the head for each of `SEX_ORDER`, by absolute error.
+
+    `unknown_share` is the weight of the row for an unknown sex, the expectation of hiding the sex in that share of the
+    images; with 1 the sex is never used, and the figures are those of that row.
+    """
+
+    unknown_share: float = 0.1
+    band_months: float = 12.0
+
+    @property
+    @override
+    def outputs(self) -> int:
+        return len(SEX_ORDER)
+
+    @override
+    def loss(self, outputs: Tensor, labels: Tensor, sexes: Tensor) -> Tensor:
+        errors = (outputs * AGE_SCALE_MONTHS + AGE_MEAN_MONTHS - labels[:, None]).abs()
+        own = errors.gather(1, sexes[:, None])[:, 0]
+        weighted = (1 - self.unknown_share) * own + self.unknown_share * errors[:, UNKNOWN]
+        return weighted.mean() / LOSS_SCALE_MONTHS
+
+    @override
+    def figures(self, outputs: Outputs, labels: Labels, sexes: Sexes) -> dict[str, float]:
+        errors = np.abs(outputs * AGE_SCALE_MONTHS + AGE_MEAN_MONTHS - labels[:, None])
+        own = errors[np.arange(len(labels)), sexes] if self.unknown_share < 1 else errors[:, UNKNOWN]
+        return {"mae_months": float(own.mean()), "mae_sex_unknown_months": float(errors[:, UNKNOWN].mean())}
+
+    @override
+    def selection(self, figures: dict[str, float]) -> float:
+        return figures["mae_months"]
+
+    @override
+    def balance_bins(self, labels: Labels) -> NDArray[np.int64]:
+        return np.asarray(labels // self.band_months, np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class CategoryTarget(Target):
+    """One of `classes` categories, numbered from 0, by cross entropy; two classes also get the area under the ROC."""
+
+    classes: int
+
+    @property
+    @override
+    def outputs(self) -> int:
+        return self.classes
+
+    @override
+    def loss(self, outputs: Tensor, labels: Tensor, sexes: Tensor) -> Tensor:
+        del sexes
+        return nn.functional.cross_entropy(outputs, labels.long())
+
+    @override
+    def figures(self, outputs: Outputs, labels: Labels, sexes: Sexes) -> dict[str, float]:
+        del sexes
+        truth = torch.from_numpy(labels).long()
+        result = {
+            "cross_entropy": float(nn.functional.cross_entropy(torch.from_numpy(outputs), truth)),
+            "accuracy": float((outputs.argmax(axis=1) == labels).mean()),
+        }
+        if self.classes == 2:
+            result["auc"] = area_under_roc(outputs[:, 1] - outputs[:, 0], labels == 1)
+        return result
+
+    @override
+    def selection(self, figures: dict[str, float]) -> float:
+        return figures["cross_entropy"]
+
+    @override
+    def balance_bins(self, labels: Labels) -> NDArray[np.int64]:
+        return labels.astype(np.int64)
+
+
+def area_under_roc(scores: NDArray[np.float32], positive: NDArray[np.bool_]) -> float:
+    """Chance that a positive scores above a negative, ties counting half (Mann and Whitney 1947); nan without both."""
+    ours, others = np.sort(scores[positive]), scores[~positive]
+    if not len(ours) or not len(others):
+        return float("nan")
+    above = len(ours) - np.searchsorted(ours, others, side="right")
+    ties = np.searchsorted(ours, others, side="right") - np.searchsorted(ours, others, side="left")
+    return float((above + ties / 2).sum() / (len(ours) * len(others)))
+
+
+TARGETS: Final[dict[Literal["age", "category"], type[AgeTarget] | type[CategoryTarget]]] = {
+    "age": AgeTarget,
+    "category": CategoryTarget,
+}
