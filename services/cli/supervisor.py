@@ -121,10 +121,11 @@ class Supervisor:
     async def _spawn(self, name: str, folder: Path, environment: Mapping[str, str]) -> Child:
         ready_file = folder / f"{name}.json"
         own = {"BONEAGE_READY_FILE": str(ready_file), "BONEAGE_HOST": LOOPBACK, "BONEAGE_HTTP_PORT": "0"}
+        own["BONEAGE_STOP_WITH_STDIN"] = "true"  # we hold the other end, and let go of it even when we are killed
         process = await asyncio.create_subprocess_exec(
             *command_of(name),
             env={**inherited_environment(), **own, **environment},
-            stdin=asyncio.subprocess.DEVNULL,
+            stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )

@@ -52,6 +52,23 @@ def test_ready_file_tells_the_ports_and_sigterm_ends_cleanly(tmp_path: Path) -> 
         urllib.request.urlopen(f"http://127.0.0.1:{ports['http_port']}/readyz")
 
 
+def test_services_end_with_the_process_that_started_them(tmp_path: Path) -> None:
+    """Closing the pipe is all that a killed parent can do; the service drains and ends with status 0."""
+    values = {"MODEL_REPOSITORY": write_repository(tmp_path / "models"), "STOP_WITH_STDIN": True}
+    with subprocess.Popen(
+        [sys.executable, "-m", "services.regression"],
+        env=child_environment(**values),
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        assert process.stdin is not None
+        assert json.loads(process.stderr.readline())["event"] == "ready"
+        process.stdin.close()
+        assert process.wait(PATIENCE_S) == 0
+
+
 @pytest.mark.parametrize(
     ("service", "values", "reason"),
     [

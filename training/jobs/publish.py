@@ -16,7 +16,7 @@ import yaml
 from numpy.typing import NDArray
 from torch import nn
 
-from services.core.adapters.model_store import preprocessing_sha256, publish_model, write_release
+from services.core.adapters.model_store import model_file, preprocessing_sha256, publish_model, write_release
 from services.core.domain.contracts import CONTRACTS, ENHANCER, REGRESSOR, SEGMENTER
 from services.core.domain.gates import contrast
 from services.core.domain.release import Release
@@ -51,7 +51,7 @@ class PublishConfig(JobConfig):
     store: Path
     work: Path
     release: str
-    version: int
+    versions: dict[str, int]
     segmenter: Path
     enhancer: Path
     regressor: Path
@@ -84,8 +84,12 @@ def run(config: PublishConfig) -> None:
     torch.manual_seed(config.seed)
     material = _material(config)
     networks = _networks(config, material)
-    files = {name: config.work / name / "model.onnx" for name in networks}
-    agreement = {name: _export(networks[name], name, files[name], material) for name in networks}
+    files = {name: model_file(config.store, name, config.versions[name]) for name in networks}
+    new = [name for name in networks if not files[name].exists()]
+    for name in new:
+        files[name] = config.work / name / "model.onnx"
+        export(networks[name].to(memory_format=torch.contiguous_format), CONTRACTS[name], files[name])
+    agreement = {name: _parity(networks[name], name, files[name], material) for name in networks}
 
     regressor = OnnxModel(CONTRACTS[REGRESSOR], files[REGRESSOR])
     outputs = {part: regressor(_floats(material.hands[material.parts == part])) for part in MEASURED}
@@ -101,9 +105,9 @@ def run(config: PublishConfig) -> None:
         REGRESSOR: figures,
     }
     release = _release(config, material, outputs, baseline_mae_months=float(figures["test"]["mae_months"]))
-    for name in networks:
+    for name in new:
         card = _card(config, material, name) | {"metrics": measured[name], "parity": agreement[name]}
-        publish_model(config.store, CONTRACTS[name], config.version, files[name], card)
+        publish_model(config.store, CONTRACTS[name], config.versions[name], files[name], card)
     write_release(config.store, release, current=True)
 
 
@@ -135,14 +139,13 @@ def _networks(config: PublishConfig, material: Material) -> dict[str, nn.Module]
     }
 
 
-def _export(network: nn.Module, name: str, path: Path, material: Material) -> dict[str, float]:
-    """Write the ONNX file and return how far it is from torch, on hands at the model's size."""
+def _parity(network: nn.Module, name: str, path: Path, material: Material) -> dict[str, float]:
+    """How far an ONNX file is from torch, on hands at the model's size; a published version must be this network's."""
     contract = CONTRACTS[name]
-    export(network.to(memory_format=torch.contiguous_format), contract, path)
     side = contract.inputs[0].dims[-1]
     examples = _floats(material.hands[material.parts == "validation"][:8])
     inputs = np.stack([cv2.resize(hand, (side, side))[None] for hand in examples])
-    return parity(network, contract, path, inputs)
+    return parity(network.to(memory_format=torch.contiguous_format), contract, path, inputs)
 
 
 def _dice(config: PublishConfig, material: Material, path: Path) -> dict[str, float]:
@@ -167,7 +170,7 @@ def _release(
     typicality = np.concatenate([outputs[part]["typicality"] for part in GATING])[order]
     return Release(
         id=config.release,
-        models=dict.fromkeys(CONTRACTS, config.version),
+        models=config.versions,
         preprocessing_sha256=preprocessing_sha256(),
         interval_level=LEVEL,
         interval_cells=interval_cells(

@@ -105,7 +105,16 @@ async def _run(service: str, settings: Kind, serve: Callable[[Process, Kind], Aw
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, process.stop)
+    if settings.stop_with_stdin:
+        loop.add_reader(sys.stdin.fileno(), _stop_at_end_of_input, process)
     await serve(process, settings)
+
+
+def _stop_at_end_of_input(process: Process) -> None:
+    """What is written to standard input means nothing; that it has ended means that our parent has."""
+    if not os.read(sys.stdin.fileno(), 1024):
+        asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
+        process.stop()
 
 
 def write_ready_file(path: Path, *, grpc_port: int, http_port: int) -> None:

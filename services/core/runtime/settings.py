@@ -36,6 +36,9 @@ class ServerSettings(Settings):
     ready_file: Path | None = Field(
         None, description="File that gets both ports as JSON once calls are answered; none, since most know the ports."
     )
+    stop_with_stdin: bool = Field(
+        False, description="Stop when standard input ends: whoever started the process holds the other end of it."
+    )
     log_level: Level = Field("info", description="Least level that is logged; info is one line a call.")
     maximum_message_bytes: int = Field(
         64 * 2**20, ge=2**20, description="Bytes; 64 MiB holds an uncompressed 16-bit radiograph of 5600 x 5600."

@@ -60,6 +60,8 @@ class AssessmentServiceServicer:
 
     def AssessStream(self, request_iterator, context):
         """Assess many: each answer comes as soon as it is ready and carries its item's id; a bad item does not end the stream.
+        A stream lives no longer than its connection, whose age the server limits (45 s unless told otherwise): UNAVAILABLE
+        then means to open another and to send again what has no answer yet.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

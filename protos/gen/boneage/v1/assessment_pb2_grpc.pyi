@@ -36,7 +36,10 @@ class AssessmentServiceStub:
     Assess: _grpc.UnaryUnaryMultiCallable[_assessment_pb2.AssessRequest, _assessment_pb2.AssessResponse]
     """Assess one radiograph."""
     AssessStream: _grpc.StreamStreamMultiCallable[_assessment_pb2.AssessStreamRequest, _assessment_pb2.AssessStreamResponse]
-    """Assess many: each answer comes as soon as it is ready and carries its item's id; a bad item does not end the stream."""
+    """Assess many: each answer comes as soon as it is ready and carries its item's id; a bad item does not end the stream.
+    A stream lives no longer than its connection, whose age the server limits (45 s unless told otherwise): UNAVAILABLE
+    then means to open another and to send again what has no answer yet.
+    """
 
 @_typing.type_check_only
 class AssessmentServiceAsyncStub(AssessmentServiceStub):
@@ -46,7 +49,10 @@ class AssessmentServiceAsyncStub(AssessmentServiceStub):
     Assess: _aio.UnaryUnaryMultiCallable[_assessment_pb2.AssessRequest, _assessment_pb2.AssessResponse]  # type: ignore[assignment]
     """Assess one radiograph."""
     AssessStream: _aio.StreamStreamMultiCallable[_assessment_pb2.AssessStreamRequest, _assessment_pb2.AssessStreamResponse]  # type: ignore[assignment]
-    """Assess many: each answer comes as soon as it is ready and carries its item's id; a bad item does not end the stream."""
+    """Assess many: each answer comes as soon as it is ready and carries its item's id; a bad item does not end the stream.
+    A stream lives no longer than its connection, whose age the server limits (45 s unless told otherwise): UNAVAILABLE
+    then means to open another and to send again what has no answer yet.
+    """
 
 class AssessmentServiceServicer(metaclass=_abc_1.ABCMeta):
     """A radiograph goes in, a bone age comes out: segmentation, enhancement, regression and explanation in one call."""
@@ -65,6 +71,9 @@ class AssessmentServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_assessment_pb2.AssessStreamRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_assessment_pb2.AssessStreamResponse], _abc.AsyncIterator[_assessment_pb2.AssessStreamResponse]]:
-        """Assess many: each answer comes as soon as it is ready and carries its item's id; a bad item does not end the stream."""
+        """Assess many: each answer comes as soon as it is ready and carries its item's id; a bad item does not end the stream.
+        A stream lives no longer than its connection, whose age the server limits (45 s unless told otherwise): UNAVAILABLE
+        then means to open another and to send again what has no answer yet.
+        """
 
 def add_AssessmentServiceServicer_to_server(servicer: AssessmentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
