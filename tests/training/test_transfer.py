@@ -28,7 +28,7 @@ def examples(count, *, seed=0):
     rng = np.random.default_rng(seed)
     ages = rng.uniform(12, 216, count).astype(np.float32)
     images = np.clip(ages[:, None, None] + rng.normal(0, 8, (count, SIDE, SIDE)), 1, 255).astype(np.uint8)
-    return Examples(images, ages, rng.integers(0, 2, count))
+    return Examples.of(images, ages, rng.integers(0, 2, count))
 
 
 def network(outputs=3, *, seed=0):
@@ -182,11 +182,11 @@ def _clone(state):
 def test_category_is_learnt_by_the_same_engine():
     """Dark against bright: the head alone tells them apart after some steps."""
     data = examples(40)
-    bright = Examples(data.images, (data.labels > 114).astype(np.float32), data.sexes)
+    bright = Examples.of(data.source, (data.labels > 114).astype(np.float32), data.sexes)
     learning = learner(
         [Stage((), images=240, learning_rate=0.01)],
         train=bright,
-        target=CategoryTarget(2),
+        target=CategoryTarget(("dark", "bright")),
         net=network(2),
         validate_every=120,
     )

@@ -19,6 +19,7 @@ from training.data.split import (
     read_split,
     split_hash,
 )
+from training.run.exits import BadConfigurationError
 
 STORED_SPLIT_SHA256 = "56088776c5ccf2ad831556145fc32fe4cd137042d634eb0c98be77a203efe780"
 
@@ -78,7 +79,7 @@ def test_an_unknown_part_is_refused(tmp_path):
     """It is named, with those that are known."""
     path = tmp_path / "split.csv"
     path.write_text("id,part\n1,train\n2,tset\n")
-    with pytest.raises(ValueError, match=r"unknown parts \['tset'\]"):
+    with pytest.raises(BadConfigurationError, match=r"unknown parts \['tset'\]"):
         read_split(path)
 
 

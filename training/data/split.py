@@ -4,7 +4,6 @@ RSNA gives no patient id, so an image stands for a patient. Every radiograph tha
 of those masks are listed in `mask_test.csv`: they score the segmenter and are never trained on nor selected with.
 """
 
-import csv
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
@@ -14,6 +13,8 @@ from typing import Final, Literal
 import numpy as np
 
 from training.data.rsna import Sample
+from training.data.tables import read_table
+from training.run.exits import BadConfigurationError
 
 Part = Literal["train", "validation", "calibration", "test"]
 SHARES: Final[dict[Part, float]] = {"train": 0.80, "validation": 0.07, "calibration": 0.06, "test": 0.07}
@@ -41,17 +42,15 @@ def draw_split(samples: Sequence[Sample], *, always_train: Iterable[str], seed: 
 
 def read_split(path: Path = SPLIT_CSV) -> dict[str, Part]:
     """Part of each radiograph by its id."""
-    with path.open(newline="") as file:
-        rows = {row["id"]: row["part"] for row in csv.DictReader(file)}
+    rows = {row["id"]: row["part"] for row in read_table(path, ["id", "part"])}
     if unknown := sorted(set(rows.values()) - set(SHARES)):
-        raise ValueError(f"{path}: unknown parts {unknown}; known are {list(SHARES)}")
+        raise BadConfigurationError(f"{path}: unknown parts {unknown}; known are {list(SHARES)}")
     return rows  # type: ignore[return-value]  # checked just above
 
 
 def read_ids(path: Path) -> list[str]:
     """The column `id` of a CSV file."""
-    with path.open(newline="") as file:
-        return [row["id"] for row in csv.DictReader(file)]
+    return [row["id"] for row in read_table(path, ["id"])]
 
 
 def split_hash(path: Path = SPLIT_CSV) -> str:

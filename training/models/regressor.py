@@ -24,7 +24,7 @@ class TransferNetwork(nn.Module):
         super().__init__()
         self.backbone = backbones.create(backbone)
         self.backbone_name = backbone
-        self.head = nn.Linear(self.backbone.num_features, outputs)
+        self.head = nn.Linear(self.backbone.head_hidden_size, outputs)
         nn.init.zeros_(self.head.bias)
         nn.init.normal_(self.head.weight, std=0.01)
 

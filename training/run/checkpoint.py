@@ -15,10 +15,15 @@ LOG = logging.getLogger(__name__)
 
 
 class Checkpoint:
-    """One file with one state, a dictionary of tensors and plain values; due for renewal every `every_s` seconds."""
+    """One file with one state, a dictionary of tensors and plain values; due for renewal every `every_s` seconds.
 
-    def __init__(self, path: Path, *, every_s: float = 120.0, clock: Callable[[], float] = monotonic) -> None:
-        self.path, self.every_s, self._clock = path, every_s, clock
+    Of several processes that share it, one `writes` and all load.
+    """
+
+    def __init__(
+        self, path: Path, *, every_s: float = 120.0, writes: bool = True, clock: Callable[[], float] = monotonic
+    ) -> None:
+        self.path, self.every_s, self.writes, self._clock = path, every_s, writes, clock
         self._saved_at = clock()
 
     def load(self) -> dict[str, Any] | None:
@@ -42,6 +47,8 @@ class Checkpoint:
         state must be kept, and StoreUnwritableError says that it could not be.
         """
         self._saved_at = self._clock()
+        if not self.writes:
+            return True
         partial = self.path.with_name(self.path.name + ".partial")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)

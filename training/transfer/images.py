@@ -1,6 +1,7 @@
 """Which images a step sees and in what form; a function of seed and step alone, so that any step can be done again."""
 
 from dataclasses import dataclass
+from hashlib import sha256
 
 import cv2
 import numpy as np
@@ -11,31 +12,42 @@ from training.data.augment import augment, draw_change
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """Square uint8 images (N, S, S), float32 labels (N,) and sexes (N,) as columns of `SEX_ORDER`."""
+    """Labelled images: `rows` (N,) of `source` (M, S, S) uint8, which may be mapped from disk, at `side_px` pixels.
 
-    images: NDArray[np.uint8]
+    Labels (N,) are float32, sexes (N,) are columns of `SEX_ORDER`.
+    """
+
+    source: NDArray[np.uint8]
+    rows: NDArray[np.intp]
     labels: NDArray[np.float32]
     sexes: NDArray[np.int64]
+    side_px: int
+
+    @classmethod
+    def of(cls, images: NDArray[np.uint8], labels: NDArray[np.float32], sexes: NDArray[np.int64]) -> "Examples":
+        """All of some square images as they are."""
+        return cls(images, np.arange(len(images)), labels, sexes, images.shape[1])
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.rows)
 
-    def take(self, indices: NDArray[np.intp]) -> "Examples":
-        """Some of them."""
-        return Examples(self.images[indices], self.labels[indices], self.sexes[indices])
-
-    def resized(self, side_px: int) -> "Examples":
-        """The same at another size, area averaged."""
-        if self.images.shape[1] == side_px:
-            return self
-        small = np.zeros((len(self), side_px, side_px), np.uint8)
-        for row, image in enumerate(self.images):
-            small[row] = cv2.resize(image, (side_px, side_px), interpolation=cv2.INTER_AREA)
-        return Examples(small, self.labels, self.sexes)
+    def image(self, index: int) -> NDArray[np.float32]:
+        """One image (side_px, side_px) in [0, 1], area averaged where it is stored larger."""
+        stored = np.asarray(self.source[self.rows[index]])
+        if stored.shape[0] != self.side_px:
+            stored = cv2.resize(stored, (self.side_px, self.side_px), interpolation=cv2.INTER_AREA)
+        return stored.astype(np.float32) / np.float32(255)
 
     def floats(self, indices: NDArray[np.intp]) -> NDArray[np.float32]:
-        """Images (B, 1, S, S) in [0, 1], unchanged."""
-        return np.asarray(self.images[indices], np.float32)[:, None] / np.float32(255)
+        """Images (B, 1, side_px, side_px) in [0, 1], unchanged."""
+        return np.stack([self.image(int(index)) for index in indices])[:, None]
+
+    def digest(self) -> str:
+        """SHA-256 of the stored images and of the size that they are seen at."""
+        digest = sha256(str(self.side_px).encode())
+        for row in self.rows:
+            digest.update(self.source[row].tobytes())
+        return digest.hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +83,6 @@ class Sampler:
         return order[position * self.batch_size : (position + 1) * self.batch_size]
 
 
-def augmented(image: NDArray[np.uint8], key: tuple[int, ...]) -> NDArray[np.float32]:
+def augmented(image: NDArray[np.float32], key: tuple[int, ...]) -> NDArray[np.float32]:
     """One image (S, S) in [0, 1], changed as drawn from `key`."""
-    return augment(image.astype(np.float32) / np.float32(255), draw_change(np.random.default_rng(key)))
+    return augment(image, draw_change(np.random.default_rng(key)))

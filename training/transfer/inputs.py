@@ -94,7 +94,9 @@ class Inputs:
             keys = [(self.sampler.seed, step, 2, int(slot)) for slot in slots]
         else:
             keys = [(COPIES_SEED, int(i), int(c)) for i, c in zip(indices, self._copy_numbers(step), strict=True)]
-        return np.stack([augmented(self.train.images[i], key) for i, key in zip(indices, keys, strict=True)])[:, None]
+        return np.stack([augmented(self.train.image(int(i)), key) for i, key in zip(indices, keys, strict=True)])[
+            :, None
+        ]
 
     def _compute(self, images: NDArray[np.float32]) -> Tensor:
         """The frozen flows' maps of images (b, 1, S, S)."""
@@ -118,7 +120,7 @@ class Inputs:
         """The file for what these frozen flows make of these images, and of nothing else."""
         assert self.cache is not None
         shape = tuple(self._compute(examples.floats(np.arange(1))).shape[1:])
-        key = fingerprint(self.frozen, self.device.precision, copies, examples.images)
+        key = fingerprint(self.frozen, self.device.precision, copies, examples.digest())
         rows = len(examples) * max(copies, 1)
         LOG.info("the frozen flows' maps of %d images are kept as %s", rows, key)
         return PrefixCache.open(self.cache, key, rows=rows, shape=shape, half=self.device.precision != "fp32")
@@ -129,4 +131,4 @@ def _forms(examples: Examples, rows: NDArray[np.intp], *, copies: int) -> NDArra
     if not copies:
         return examples.floats(rows)
     keys = [(COPIES_SEED, *divmod(int(row), copies)) for row in rows]
-    return np.stack([augmented(examples.images[key[1]], key) for key in keys])[:, None]
+    return np.stack([augmented(examples.image(key[1]), key) for key in keys])[:, None]

@@ -73,6 +73,8 @@ class StagedLearner:
         device: Device,
         cache: Path | None = None,
     ) -> None:
+        if short := [stage.name for stage in stages if stage.images < fitting.batch_size]:
+            raise ValueError(f"a batch of {fitting.batch_size} images is more than there are in stage {short[0]}")
         self.network = network.to(device.handle, memory_format=torch.channels_last)
         self.train, self.validation, self.target = train, validation, target
         self.stages, self.fitting, self.device, self.cache = tuple(stages), fitting, device, cache

@@ -25,7 +25,7 @@ def fingerprint(module: nn.Module, *others: object) -> str:
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     for other in others:
-        digest.update(other.tobytes() if isinstance(other, np.ndarray) else repr(other).encode())
+        digest.update(repr(other).encode())
     return digest.hexdigest()[:32]
 
 

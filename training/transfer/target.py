@@ -14,6 +14,7 @@ from training.models.regressor import AGE_MEAN_MONTHS, AGE_SCALE_MONTHS
 
 UNKNOWN: Final = SEX_ORDER.index("unknown")
 LOSS_SCALE_MONTHS: Final = 10.0
+GREATEST_MONTHS: Final = 360
 
 Outputs = NDArray[np.float32]
 Labels = NDArray[np.float32]
@@ -26,6 +27,9 @@ class Target(Protocol):
     @property
     def outputs(self) -> int:
         """How many rows the head has."""
+
+    def number(self, label: str) -> float:
+        """A label as the table has it, as a number. Raises ValueError."""
 
     def loss(self, outputs: Tensor, labels: Tensor, sexes: Tensor) -> Tensor:
         """The loss of a batch, from the head's raw outputs (B, n)."""
@@ -50,11 +54,19 @@ class AgeTarget(Target):
 
     unknown_share: float = 0.1
     band_months: float = 12.0
+    kind: Literal["age"] = "age"
 
     @property
     @override
     def outputs(self) -> int:
         return len(SEX_ORDER)
+
+    @override
+    def number(self, label: str) -> float:
+        months = float(label)
+        if not 0 <= months <= GREATEST_MONTHS:
+            raise ValueError(f"an age of {label} months is not between 0 and {GREATEST_MONTHS}")
+        return months
 
     @override
     def loss(self, outputs: Tensor, labels: Tensor, sexes: Tensor) -> Tensor:
@@ -80,14 +92,25 @@ class AgeTarget(Target):
 
 @dataclass(frozen=True, slots=True)
 class CategoryTarget(Target):
-    """One of `classes` categories, numbered from 0, by cross entropy; two classes also get the area under the ROC."""
+    """One of some classes by cross entropy; two of them also get the area under the ROC curve of the second."""
 
-    classes: int
+    classes: tuple[str, ...]
+    kind: Literal["category"] = "category"
+
+    def __post_init__(self) -> None:
+        if len(set(self.classes)) < 2:
+            raise ValueError("a category needs at least two different classes")
 
     @property
     @override
     def outputs(self) -> int:
-        return self.classes
+        return len(self.classes)
+
+    @override
+    def number(self, label: str) -> float:
+        if label not in self.classes:
+            raise ValueError(f"{label!r} is none of the classes {', '.join(self.classes)}")
+        return float(self.classes.index(label))
 
     @override
     def loss(self, outputs: Tensor, labels: Tensor, sexes: Tensor) -> Tensor:
@@ -102,7 +125,7 @@ class CategoryTarget(Target):
             "cross_entropy": float(nn.functional.cross_entropy(torch.from_numpy(outputs), truth)),
             "accuracy": float((outputs.argmax(axis=1) == labels).mean()),
         }
-        if self.classes == 2:
+        if self.outputs == 2:
             result["auc"] = area_under_roc(outputs[:, 1] - outputs[:, 0], labels == 1)
         return result
 
@@ -123,9 +146,3 @@ def area_under_roc(scores: NDArray[np.float32], positive: NDArray[np.bool_]) -> 
     above = len(ours) - np.searchsorted(ours, others, side="right")
     ties = np.searchsorted(ours, others, side="right") - np.searchsorted(ours, others, side="left")
     return float((above + ties / 2).sum() / (len(ours) * len(others)))
-
-
-TARGETS: Final[dict[Literal["age", "category"], type[AgeTarget] | type[CategoryTarget]]] = {
-    "age": AgeTarget,
-    "category": CategoryTarget,
-}

@@ -1,0 +1,141 @@
+"""The job of transfer learning as a command: own radiographs, own labels, killed and gone on with, wrong input."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+torch = pytest.importorskip("torch", reason="needs the training extra: pip install -e '.[training]'")
+
+from training.data.rows import Rows  # noqa: E402
+
+SIDE = 64
+COUNT = 40
+PATIENCE_S = 240
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A folder with dark and bright images, their table and split, prepared, and a configuration of two classes."""
+    rng = np.random.default_rng(0)
+    bright = np.arange(COUNT) % 2 == 1
+    images = np.clip(60 + 120 * bright[:, None, None] + rng.normal(0, 10, (COUNT, SIDE, SIDE)), 1, 255).astype(np.uint8)
+    ids = [f"wrist-{i}" for i in range(COUNT)]
+    (tmp_path / "images").mkdir()
+    for id_, image in zip(ids, images, strict=True):
+        cv2.imwrite(str(tmp_path / "images" / f"{id_}.png"), image)
+    rows = [f"{id_},{'sclerosis' if b else 'normal'}" for id_, b in zip(ids, bright, strict=True)]
+    (tmp_path / "labels.csv").write_text("\n".join(["case,finding", *rows]) + "\n")
+    parts = ["validation" if i % 5 == 0 else "train" for i in range(COUNT)]
+    (tmp_path / "split.csv").write_text("\n".join(["id,part", *map(",".join, zip(ids, parts, strict=True))]) + "\n")
+    prepared = Rows.make(tmp_path / "hands", ids, {"raw": ((SIDE, SIDE), "uint8")}, made_by="test")
+    prepared.write(np.arange(COUNT), raw=images)
+    return tmp_path
+
+
+def config(project, **changes):
+    """The configuration with changes, as a file."""
+    values = {
+        "dataset": {
+            "images": str(project / "images"), "labels": str(project / "labels.csv"),
+            "split": str(project / "split.csv"), "id_column": "case", "label_column": "finding", "sex_column": None,
+        },
+        "hands": str(project / "hands"), "images": "raw", "side_px": SIDE, "backbone": "mobilenetv3_small_050",
+        "start_from": None, "target": {"kind": "category", "classes": ["normal", "sclerosis"]}, "precision": "fp32",
+        "stages": [
+            {"trainable": [], "images": 320, "learning_rate": 0.02, "copies": 2, "cached": True},
+            {"trainable": ["exit"], "images": 160, "learning_rate": 0.003},
+        ],
+        "fitting": {"batch_size": 8, "validate_every": 80, "seed": 1, "balanced": True},
+        "kept": str(project / "kept"), "out": str(project / "run"), "checkpoint_every_s": 0.01,
+    }  # fmt: skip
+    path = project / f"{len(list(project.iterdir()))}.yaml"
+    path.write_text(yaml.safe_dump(values | changes))
+    return path
+
+
+def command(path, *launcher):
+    """The job's command line."""
+    return [*(launcher or (sys.executable,)), "-m", "training.jobs.transfer", "--config", str(path)]
+
+
+def ended(path):
+    """Run the job to its end."""
+    return subprocess.run(command(path), capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+
+
+def weights(folder):
+    """What a run made."""
+    return torch.load(folder / "weights.pt", weights_only=True)["model"]
+
+
+def test_two_classes_are_learnt_from_configuration_alone(project):
+    """Another bone, another table and a finding: weights, figures and a picture of the curves come out."""
+    result = ended(config(project))
+    assert result.returncode == 0, result.stderr
+    figures = json.loads((project / "run" / "figures.json").read_text())["validation"]
+    assert figures["auc"] > 0.9
+    assert weights(project / "run")["head.weight"].shape[0] == 2
+    assert cv2.imread(str(project / "run" / "curves.png")).shape[0] > 300
+
+
+def test_killed_at_any_step_it_ends_with_the_same_weights(project):
+    """SIGKILL three times on the way; then the same bytes as an uninterrupted run."""
+    assert ended(config(project)).returncode == 0
+    path = config(project, out=str(project / "killed"))
+    log = project / "killed" / "log.jsonl"
+    for steps in (12, 25, 47):
+        with subprocess.Popen(command(path), stderr=subprocess.DEVNULL) as process:
+            while process.poll() is None:
+                lines = log.read_text().splitlines() if log.exists() else []
+                if lines and json.loads(lines[-1])["step"] >= steps:
+                    process.send_signal(signal.SIGKILL)
+                    break
+    assert ended(path).returncode == 0
+    whole, resumed = weights(project / "run"), weights(project / "killed")
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_two_processes_learn_what_one_does(project):
+    """Torchrun with two processes on CPU: each takes half of a batch, gradients are averaged."""
+    stages = [{"trainable": ["exit"], "images": 64, "learning_rate": 0.003}]
+    one = config(project, stages=stages, out=str(project / "one"))
+    two = config(project, stages=stages, out=str(project / "two"))
+    assert ended(one).returncode == 0
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    result = subprocess.run(
+        command(two, *launcher), capture_output=True, text=True, timeout=PATIENCE_S, check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    # The head has no batch norm, so that only the order of sums differs; the exit flow's statistics are each half's.
+    one_head, two_head = weights(project / "one")["head.bias"], weights(project / "two")["head.bias"]
+    assert torch.allclose(one_head, two_head, atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"images": "enhanced"}, "has no 'enhanced'"),
+        ({"backbone": "xceptoin"}, "no backbone 'xceptoin'"),
+        ({"start_from": "nowhere.safetensors"}, "nowhere.safetensors"),
+        ({"target": {"kind": "category", "classes": ["normal", "fracture"]}}, "is none of the classes"),
+        ({"target": {"kind": "age"}}, "could not convert"),
+        ({"stages": [{"trainable": ["entry"], "images": 64, "learning_rate": 0.1}]}, "unfrozen from the exit on"),
+        ({"hands": "nowhere"}, "holds no prepared images"),
+        ({"side_pixels": 3}, "side_pixels"),
+    ],
+)
+def test_wrong_configuration_ends_with_its_reason(project, changes, message):
+    """One line on standard error and the exit status of a bad configuration, before anything is trained."""
+    result = ended(config(project, **changes))
+    assert result.returncode == 64
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (project / "run").exists()

@@ -1,0 +1,112 @@
+"""Labelled radiographs of any layout, and rows that jobs keep on disk."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from training.data.radiographs import Dataset, natural
+from training.data.rows import Rows
+from training.run.exits import BadConfigurationError
+
+PX = {"image": ((4, 4), "uint8"), "score": ((), "float32")}
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    """Four radiographs: one without a file, one without a part."""
+    (tmp_path / "images").mkdir()
+    for id_ in ("2", "10", "unplaced"):
+        cv2.imwrite(str(tmp_path / "images" / f"{id_}.png"), np.full((40, 20), 128, np.uint8))
+    (tmp_path / "labels.csv").write_text("id,boneage,male\n10,120,True\n2,30.5,F\nabsent,1,False\nunplaced,5,\n")
+    (tmp_path / "split.csv").write_text("id,part\n10,train\n2,test\nabsent,train\n")
+    (tmp_path / "sizes.csv").write_text("id,height,width\n10,200,50\n")
+    return Dataset(tmp_path / "images", tmp_path / "labels.csv", tmp_path / "sizes.csv", tmp_path / "split.csv")
+
+
+def test_what_can_be_used_comes_in_order_and_the_rest_is_named(dataset, caplog):
+    """Nothing is dropped in silence."""
+    found = dataset.read()
+    assert [(r.id, r.label, r.sex, r.part) for r in found] == [
+        ("2", "30.5", "female", "test"),
+        ("10", "120", "male", "train"),
+    ]
+    assert "1 of 4 radiographs have a label and no file: absent" in caplog.text
+    assert "1 of 4 radiographs have a label and no part: unplaced" in caplog.text
+
+
+def test_squashed_aspect_is_restored(dataset):
+    """The frame has the aspect at acquisition where it is known, the stored one elsewhere."""
+    (own, squashed) = [radiograph.frame().shape for radiograph in dataset.read()]
+    assert own[0] == pytest.approx(2 * own[1], abs=1)
+    assert squashed[0] == pytest.approx(4 * squashed[1], abs=2)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("labels.csv", "id,age\n2,3\n", "no column boneage, male"),
+        ("labels.csv", "id,boneage,male\n2,3,T\n", "line 2: sex 't' is none of"),
+        ("labels.csv", "id,boneage,male\n2,3,M\n2,3,M\n", "line 3: '2' is there twice"),
+        ("labels.csv", "id,boneage,male\n2,3\n", "line 2 has too few values"),
+        ("split.csv", "id,part\n2,training\n", "unknown parts"),
+        ("split.csv", "id,part\nx,train\n", "no row has both"),
+        ("sizes.csv", "id,height,width\n2,tall,3\n", "'tall'"),
+    ],
+)
+def test_table_that_cannot_be_used_is_named(dataset, file, text, message):
+    """With the file, and the line where there is one."""
+    path = dataset.labels.with_name(file)
+    path.write_text(text)
+    with pytest.raises(BadConfigurationError, match=message) as refused:
+        dataset.read()
+    assert file in str(refused.value) or "labels.csv" in str(refused.value)
+
+
+def test_two_files_of_one_name_are_refused(dataset):
+    """It would be a guess which one the label is of."""
+    (dataset.images / "2.jpg").write_bytes(b"")
+    with pytest.raises(BadConfigurationError, match="several suffixes, 2"):
+        dataset.read()
+
+
+@given(st.lists(st.integers(0, 10**6), unique=True))
+def test_numbers_are_ordered_as_numbers(numbers):
+    """Names come after them."""
+    ids = [str(number) for number in numbers]
+    assert sorted(["a", *ids], key=natural) == [*map(str, sorted(numbers)), "a"]
+
+
+def test_rows_survive_their_process(tmp_path):
+    """What was written is there when the folder is opened again, and only that counts as done."""
+    rows = Rows.make(tmp_path / "rows", ["a", "b", "c"], PX, made_by="x")
+    rows.write(np.array([1]), image=np.full((1, 4, 4), 7, np.uint8), score=np.array([0.5], np.float32))
+    again = Rows.make(tmp_path / "rows", ["a", "b", "c"], PX, made_by="x")
+    assert again.missing.tolist() == [0, 2]
+    assert again.columns["image"][1].tolist() == [[7] * 4] * 4
+    assert again.find(["c", "b", "z"]).tolist() == [-1, 1, -1]
+
+
+@pytest.mark.parametrize(
+    ("ids", "columns", "made_by", "differing"),
+    [
+        (["a"], PX, "x", "ids"),
+        (["a", "b"], {"score": ((), "float32")}, "x", "columns"),
+        (["a", "b"], PX, "y", "made_by"),
+    ],
+)
+def test_rows_of_something_else_are_refused(tmp_path, ids, columns, made_by, differing):
+    """Rows of other images or another model are never mixed with these."""
+    Rows.make(tmp_path, ["a", "b"], PX, made_by="x")
+    with pytest.raises(BadConfigurationError, match=f"other {differing}"):
+        Rows.make(tmp_path, ids, columns, made_by=made_by)
+
+
+def test_damaged_description_is_named(tmp_path):
+    """An unreadable folder is an error, not an empty one."""
+    (tmp_path / "rows.json").write_text(json.dumps({"ids": []})[:-3])
+    with pytest.raises(BadConfigurationError, match="holds no prepared images"):
+        Rows.read(tmp_path)

@@ -1,0 +1,90 @@
+"""Keeps what a job makes of each image on disk, row by row: a killed job goes on with the rows that are missing."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.run.exits import BadConfigurationError
+
+Column: TypeAlias = tuple[tuple[int, ...], str]
+"""Shape of a row and name of the numpy type."""
+DESCRIPTION: Final = "rows.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Columns of one folder as arrays (N, ...) mapped from disk, so that memory holds only what is looked at."""
+
+    folder: Path
+    ids: tuple[str, ...]
+    done: NDArray[np.bool_]
+    columns: Mapping[str, NDArray[Any]]
+
+    @classmethod
+    def make(cls, folder: Path, ids: Sequence[str], columns: Mapping[str, Column], *, made_by: str) -> "Rows":
+        """Open the rows of these images, or begin them.
+
+        Raises BadConfigurationError where the folder holds rows of other images, or rows that something else made.
+        """
+        description = {"made_by": made_by, "columns": {name: list(c) for name, c in columns.items()}, "ids": list(ids)}
+        described = json.loads(json.dumps(description))
+        if (folder / DESCRIPTION).exists():
+            found = _described(folder)
+            if differing := [key for key in described if described[key] != found.get(key)]:
+                raise BadConfigurationError(
+                    f"{folder} was made with other {' and '.join(differing)}; delete it or name another folder"
+                )
+            return cls.read(folder, write=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, (shape, kind) in (*columns.items(), ("done", ((), "bool"))):
+            with (folder / f"{name}.bin").open("wb") as file:
+                file.truncate(int(np.prod((len(ids), *shape), dtype=np.int64)) * np.dtype(kind).itemsize)
+        partial = folder / f"{DESCRIPTION}.partial"
+        partial.write_text(json.dumps(described))
+        partial.replace(folder / DESCRIPTION)
+        return cls.read(folder, write=True)
+
+    @classmethod
+    def read(cls, folder: Path, *, write: bool = False) -> "Rows":
+        """Open what is there. Raises BadConfigurationError where there is nothing."""
+        found = _described(folder)
+        count, mode = len(found["ids"]), "r+" if write else "r"
+
+        def mapped(name: str, shape: Sequence[int], kind: str) -> NDArray[Any]:
+            return np.memmap(folder / f"{name}.bin", np.dtype(kind), mode, shape=(count, *shape))  # type: ignore[call-overload]
+
+        columns = {name: mapped(name, shape, kind) for name, (shape, kind) in found["columns"].items()}
+        return cls(folder, tuple(found["ids"]), mapped("done", (), "bool"), columns)
+
+    @property
+    def missing(self) -> NDArray[np.intp]:
+        """Indices of the rows that are not there yet."""
+        return np.flatnonzero(~self.done)
+
+    def write(self, rows: NDArray[np.intp], **values: NDArray[Any]) -> None:
+        """Fill rows, whole before they are marked as done."""
+        if values.keys() != self.columns.keys():
+            raise ValueError(f"rows have the columns {sorted(self.columns)}, not {sorted(values)}")
+        for name, value in values.items():
+            self.columns[name][rows] = value
+        self.done[rows] = True
+
+    def find(self, ids: Sequence[str]) -> NDArray[np.intp]:
+        """Index of each id, -1 where it has no row that is done."""
+        places = {id_: index for index, id_ in enumerate(self.ids)}
+        found = np.array([places.get(id_, -1) for id_ in ids], np.intp)
+        found[(found >= 0) & ~self.done[found]] = -1
+        return found
+
+
+def _described(folder: Path) -> dict[str, Any]:
+    try:
+        description: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise BadConfigurationError(f"{folder} holds no prepared images: {error}") from error
+    return description
