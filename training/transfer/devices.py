@@ -11,6 +11,8 @@ import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from training.run.exits import BadConfigurationError
+
 Precision = Literal["bf16", "fp16", "fp32"]
 _TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
@@ -49,7 +51,7 @@ def choose_device(*, precision: Precision, kind: Literal["auto", "cpu", "cuda"] 
     """The device that is there; joins the others where torchrun started this process."""
     chosen: Literal["cpu", "cuda"] = "cuda" if kind != "cpu" and torch.cuda.is_available() else "cpu"
     if kind == "cuda" and chosen == "cpu":
-        raise ValueError("device: cuda was asked for, and torch sees no GPU")
+        raise BadConfigurationError("device: cuda was asked for, and torch sees no GPU")
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return Device(chosen, precision)
     if not distributed.is_initialized():

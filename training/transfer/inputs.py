@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from training.models.backbones import FLOWS
 from training.models.regressor import TransferNetwork
+from training.run.exits import BadConfigurationError
 from training.transfer.devices import Device
 from training.transfer.images import Examples, Sampler, augmented
 from training.transfer.prefix import PrefixCache, fingerprint
@@ -32,8 +33,8 @@ class Frozen(nn.Module):
     def __init__(self, network: TransferNetwork, stage: Stage) -> None:
         super().__init__()
         flows = network.flows()
-        self.blocks = nn.Sequential(*(flows[flow] for flow in stage.frozen))
-        self.pooled = len(stage.frozen) == len(FLOWS)
+        self.blocks = nn.Sequential(*(flows[flow] for flow in stage.prefix))
+        self.pooled = stage.prefix == FLOWS
 
     @override
     def forward(self, images: Tensor) -> Tensor:
@@ -55,7 +56,7 @@ class Inputs:
         cache: Path | None,
     ) -> None:
         if stage.cached and cache is None:
-            raise ValueError("a cached stage needs a folder for its cache")
+            raise BadConfigurationError("a cached stage needs a folder for its cache")
         self.frozen, self.stage, self.sampler, self.train = Frozen(network, stage), stage, sampler, train
         self.device, self.cache, self.copies = device, cache, stage.copies or 1
         self._open: dict[int, PrefixCache] = {}

@@ -15,6 +15,7 @@ from typing_extensions import override
 
 from training.models.backbones import FLOWS
 from training.models.regressor import TransferNetwork
+from training.run.exits import BadConfigurationError
 from training.transfer.devices import Device
 from training.transfer.images import Examples, Sampler
 from training.transfer.inputs import Inputs
@@ -42,12 +43,12 @@ class Fitting:
 
 
 class Learning(nn.Module):
-    """What learns: maps (B, C, h, w) of the frozen flows -> the head's outputs (B, n)."""
+    """All from the first flow that learns on: maps (B, C, h, w) of the flows before it -> the head's outputs (B, n)."""
 
     def __init__(self, network: TransferNetwork, stage: Stage) -> None:
         super().__init__()
         flows = network.flows()
-        self.blocks = nn.Sequential(*(flows[flow] for flow in FLOWS if flow in stage.trainable))
+        self.blocks = nn.Sequential(*(flows[flow] for flow in FLOWS if flow not in stage.prefix))
         self.head = network.head
 
     @override
@@ -74,7 +75,9 @@ class StagedLearner:
         cache: Path | None = None,
     ) -> None:
         if short := [stage.name for stage in stages if stage.images < fitting.batch_size]:
-            raise ValueError(f"a batch of {fitting.batch_size} images is more than there are in stage {short[0]}")
+            raise BadConfigurationError(
+                f"a batch of {fitting.batch_size} images is more than there are in stage {short[0]}"
+            )
         self.network = network.to(device.handle, memory_format=torch.channels_last)
         self.train, self.validation, self.target = train, validation, target
         self.stages, self.fitting, self.device, self.cache = tuple(stages), fitting, device, cache

@@ -15,12 +15,13 @@ HEAD: Final = "head"
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """The head and the flows in `trainable` learn from `images` images, up to `learning_rate`.
+    """The head and the flows in `trainable` learn from `images` images, up to `learning_rate`; the others are frozen.
 
-    The rate rises over the first `warm_up` of them and falls on a cosine to `final_fraction`. Each flow below the exit
-    learns `flow_decay` times as fast as the one above it, and the exit flow as the head. After `patience` validations
-    without a better one the stage ends, and what it had left goes to the next. With `copies` every image is seen in
-    that many augmented forms and no more, so that what the frozen flows make of them can be kept (`cached`).
+    The rate rises over the first `warm_up` of them and falls on a cosine to `final_fraction`. The last flow that learns
+    does so as fast as the head, and each before it `flow_decay` times as fast as the one after it. After `patience`
+    validations without a better one the stage ends, and what it had left goes to the next. With `copies` every image is
+    seen in that many augmented forms and no more, so that what the flows before the first that learns make of them can
+    be kept (`cached`).
     """
 
     trainable: tuple[Flow, ...]
@@ -36,15 +37,14 @@ class Stage:
     def __post_init__(self) -> None:
         if self.cached and self.copies is None:
             raise ValueError("a stage that is cached needs a number of copies")
-        if self.cached and not self.frozen:
+        if self.cached and not self.prefix:
             raise ValueError("a stage that trains the entry flow has nothing frozen to cache")
-        if tuple(flow for flow in FLOWS if flow in self.trainable) != FLOWS[len(self.frozen) :]:
-            raise ValueError(f"flows are unfrozen from the exit on, not {self.trainable}")
 
     @property
-    def frozen(self) -> tuple[Flow, ...]:
-        """The flows that do not learn, in the order in which an image passes them."""
-        return tuple(flow for flow in FLOWS if flow not in self.trainable)
+    def prefix(self) -> tuple[Flow, ...]:
+        """The flows before the first that learns, in the order in which an image passes them."""
+        first = min((FLOWS.index(flow) for flow in self.trainable), default=len(FLOWS))
+        return FLOWS[:first]
 
     @property
     def name(self) -> str:
