@@ -1,9 +1,9 @@
-"""Accuracy through the real services on real radiographs: test MAE, forms, turns, and what is no hand at all.
+"""Accuracy through the real services on real radiographs: test MAE, forms, turns, what is no hand at all, and masks.
 
     python -m benchmarks.accuracy --data FOLDER [--out FILE.json] [--only NAME ...]
 
-FOLDER holds `rsna-bone-age`, `larger-radiographs` and `dicom` as docs/evaluation.md says. Every figure comes from the
-`boneage` command, as a user would get it.
+FOLDER holds `rsna-bone-age`, `larger-radiographs`, `hand-masks`, `ossification-regions` and `dicom` as
+docs/evaluation.md says. Every figure comes from the `boneage` command, as a user would get it.
 """
 
 import argparse
@@ -24,12 +24,14 @@ from rich.table import Table
 
 from benchmarks.cases import not_hands, png, read_grey8, shuffled_hand, turned_hand
 from benchmarks.forms import write_forms
+from benchmarks.outlines import drawn_outlines, ossification
 from training.data.split import SPLIT_CSV, read_split
 
 Figures = dict[str, Any]
 TILTS_DEG = (-30.0, -15.0, 15.0, 30.0)
 TURNED_IMAGES = 150
 SHUFFLED_IMAGES = 1000
+WORST_MASKS = Path("build/worst-masks.png")
 
 
 def boneage(*arguments: str) -> list[dict[str, Any]]:
@@ -140,6 +142,8 @@ FIGURES: dict[str, Callable[[Path], Figures]] = {
     "forms": one_hand_in_many_forms,
     "turns": turned_hands,
     "no_hands": no_hands,
+    "masks": drawn_outlines,
+    "regions": partial(ossification, sheet=WORST_MASKS),
 }
 
 

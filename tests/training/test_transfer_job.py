@@ -39,14 +39,19 @@ def project(tmp_path):
     return tmp_path
 
 
+def source(project, **changes):
+    """Where the images and their labels are."""
+    dataset = {
+        "images": str(project / "images"), "labels": str(project / "labels.csv"), "split": str(project / "split.csv"),
+        "id_column": "case", "label_column": "finding", "sex_column": None,
+    }  # fmt: skip
+    return {"dataset": dataset, "hands": str(project / "hands"), "images": "raw", "side_px": SIDE} | changes
+
+
 def config(project, **changes):
     """The configuration with changes, as a file."""
     values = {
-        "dataset": {
-            "images": str(project / "images"), "labels": str(project / "labels.csv"),
-            "split": str(project / "split.csv"), "id_column": "case", "label_column": "finding", "sex_column": None,
-        },
-        "hands": str(project / "hands"), "images": "raw", "side_px": SIDE, "backbone": "mobilenetv3_small_050",
+        "source": source(project), "backbone": "mobilenetv3_small_050",
         "start_from": None, "target": {"kind": "category", "classes": ["normal", "sclerosis"]}, "precision": "fp32",
         "stages": [
             {"trainable": [], "images": 320, "learning_rate": 0.02, "copies": 2, "cached": True},
@@ -122,19 +127,21 @@ def test_two_processes_learn_what_one_does(project):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"images": "enhanced"}, "has no 'enhanced'"),
+        ({"source": {"images": "enhanced"}}, "has no 'enhanced'"),
         ({"backbone": "xceptoin"}, "no backbone 'xceptoin'"),
         ({"start_from": "nowhere.safetensors"}, "nowhere.safetensors"),
         ({"target": {"kind": "category", "classes": ["normal", "fracture"]}}, "is none of the classes"),
         ({"target": {"kind": "age"}}, "could not convert"),
         ({"stages": [{"trainable": ["head"], "images": 64, "learning_rate": 0.1}]}, "stages.0.trainable.0"),
         ({"stages": [{"trainable": [], "images": 4, "learning_rate": 0.1}]}, "a batch of 8 images is more than"),
-        ({"hands": "nowhere"}, "holds no prepared images"),
+        ({"source": {"hands": "nowhere"}}, "holds no prepared images"),
         ({"side_pixels": 3}, "side_pixels"),
     ],
 )
 def test_wrong_configuration_ends_with_its_reason(project, changes, message):
     """One line on standard error and the exit status of a bad configuration, before anything is trained."""
+    if "source" in changes:
+        changes = {"source": source(project, **changes["source"])}
     result = ended(config(project, **changes))
     assert result.returncode == 64
     assert message in result.stderr

@@ -1,7 +1,9 @@
 """Which images a step sees and in what form; a function of seed and step alone, so that any step can be done again."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from hashlib import sha256
+from typing import Final
 
 import cv2
 import numpy as np
@@ -9,12 +11,16 @@ from numpy.typing import NDArray
 
 from training.data.augment import augment, draw_change
 
+ROTATION_DEG: Final = 50.0
+"""Beyond the 30 degrees by which a hand may be turned and still be read, so that these are not the rarest."""
+
 
 @dataclass(frozen=True, slots=True)
 class Examples:
     """Labelled images: `rows` (N,) of `source` (M, S, S) uint8, which may be mapped from disk, at `side_px` pixels.
 
-    Labels (N,) are float32, sexes (N,) are columns of `SEX_ORDER`.
+    Labels (N,) are float32, sexes (N,) are columns of `SEX_ORDER`. `change`, where there is one, is made to each stored
+    image as it is looked at.
     """
 
     source: NDArray[np.uint8]
@@ -22,6 +28,7 @@ class Examples:
     labels: NDArray[np.float32]
     sexes: NDArray[np.int64]
     side_px: int
+    change: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None = None
 
     @classmethod
     def of(cls, images: NDArray[np.uint8], labels: NDArray[np.float32], sexes: NDArray[np.int64]) -> "Examples":
@@ -34,17 +41,23 @@ class Examples:
     def image(self, index: int) -> NDArray[np.float32]:
         """One image (side_px, side_px) in [0, 1], area averaged where it is stored larger."""
         stored = np.asarray(self.source[self.rows[index]])
+        if self.change is not None:
+            stored = self.change(stored)
         if stored.shape[0] != self.side_px:
             stored = cv2.resize(stored, (self.side_px, self.side_px), interpolation=cv2.INTER_AREA)
         return stored.astype(np.float32) / np.float32(255)
+
+    def take(self, chosen: NDArray[np.intp]) -> "Examples":
+        """Some of them."""
+        return replace(self, rows=self.rows[chosen], labels=self.labels[chosen], sexes=self.sexes[chosen])
 
     def floats(self, indices: NDArray[np.intp]) -> NDArray[np.float32]:
         """Images (B, 1, side_px, side_px) in [0, 1], unchanged."""
         return np.stack([self.image(int(index)) for index in indices])[:, None]
 
     def digest(self) -> str:
-        """SHA-256 of the stored images and of the size that they are seen at."""
-        digest = sha256(str(self.side_px).encode())
+        """SHA-256 of the stored images, the change to them and the size that they are seen at."""
+        digest = sha256(f"{self.side_px} {getattr(self.change, '__qualname__', None)}".encode())
         for row in self.rows:
             digest.update(self.source[row].tobytes())
         return digest.hexdigest()
@@ -85,4 +98,4 @@ class Sampler:
 
 def augmented(image: NDArray[np.float32], key: tuple[int, ...]) -> NDArray[np.float32]:
     """One image (S, S) in [0, 1], changed as drawn from `key`."""
-    return augment(image, draw_change(np.random.default_rng(key)))
+    return augment(image, draw_change(np.random.default_rng(key), rotation_deg=ROTATION_DEG))

@@ -74,9 +74,11 @@ class Inputs:
         self._ahead = (step + 1, self._thread.submit(self._images, step + 1))
         return indices, self._compute(images)
 
-    def unchanged(self, examples: Examples, rows: NDArray[np.intp]) -> Tensor:
-        """Maps (b, C, h, w) of images that are not augmented."""
-        return self._kept(examples, rows, copies=0) if self.stage.cached else self._compute(examples.floats(rows))
+    def unchanged(self, examples: Examples, rows: NDArray[np.intp], *, keep: bool) -> Tensor:
+        """Maps (b, C, h, w) of images that are not augmented; kept for the one set that is seen again and again."""
+        if keep and self.stage.cached:
+            return self._kept(examples, rows, copies=0)
+        return self._compute(examples.floats(rows))
 
     def _share(self, drawn: NDArray[np.intp]) -> NDArray[np.intp]:
         return drawn[self.device.rank :: self.device.world]

@@ -156,17 +156,17 @@ class StagedLearner:
 
     def validate(self) -> dict[str, float]:
         """Figures on the validation images, each seen once."""
-        outputs = self.predict(self.validation)
+        outputs = self.predict(self.validation, keep=True)
         return self.target.figures(outputs, self.validation.labels, self.validation.sexes)
 
-    def predict(self, examples: Examples) -> NDArray[np.float32]:
+    def predict(self, examples: Examples, *, keep: bool = False) -> NDArray[np.float32]:
         """Raw outputs (N, n) of unchanged images."""
         training = {module: module.training for module in self.network.modules()}
         self.network.eval()
         parts = []
         for start in range(0, len(examples), VALIDATION_BATCH):
             rows = np.arange(start, min(start + VALIDATION_BATCH, len(examples)))
-            maps = self.inputs.unchanged(examples, rows)
+            maps = self.inputs.unchanged(examples, rows, keep=keep)
             with torch.inference_mode(), self.device.autocast():
                 parts.append(self.learning(maps).float().cpu().numpy())
         for module, was in training.items():

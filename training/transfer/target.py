@@ -77,9 +77,16 @@ class AgeTarget(Target):
 
     @override
     def figures(self, outputs: Outputs, labels: Labels, sexes: Sexes) -> dict[str, float]:
-        errors = np.abs(outputs * AGE_SCALE_MONTHS + AGE_MEAN_MONTHS - labels[:, None])
-        own = errors[np.arange(len(labels)), sexes] if self.unknown_share < 1 else errors[:, UNKNOWN]
-        return {"mae_months": float(own.mean()), "mae_sex_unknown_months": float(errors[:, UNKNOWN].mean())}
+        unknown = AgeTarget(unknown_share=1.0).months(outputs, sexes)
+        return {
+            "mae_months": float(np.abs(self.months(outputs, sexes) - labels).mean()),
+            "mae_sex_unknown_months": float(np.abs(unknown - labels).mean()),
+        }
+
+    def months(self, outputs: Outputs, sexes: Sexes) -> NDArray[np.float32]:
+        """Ages (N,) in months, each of its sex's row."""
+        columns = sexes if self.unknown_share < 1 else np.full_like(sexes, UNKNOWN)
+        return outputs[np.arange(len(outputs)), columns] * np.float32(AGE_SCALE_MONTHS) + np.float32(AGE_MEAN_MONTHS)
 
     @override
     def selection(self, figures: dict[str, float]) -> float:

@@ -1,0 +1,106 @@
+"""The study of schedules: units of their own, a report from what is complete, differences paired by radiograph."""
+
+import re
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+torch = pytest.importorskip("torch", reason="needs the training extra: pip install -e '.[training]'")
+
+from pydantic import ValidationError  # noqa: E402
+
+from training.data.rows import Rows  # noqa: E402
+from training.evaluation.study import Arm, Outcome, mean_errors, paired_difference  # noqa: E402
+from training.jobs.study import StudyConfig, run  # noqa: E402
+
+SIDE, COUNT = 64, 60
+
+
+@pytest.fixture
+def values(tmp_path):
+    """A study of two arms, two cohorts and one seed on a few grey squares."""
+    rng = np.random.default_rng(0)
+    ages = rng.integers(12, 216, COUNT)
+    images = np.clip(ages[:, None, None] + rng.normal(0, 8, (COUNT, SIDE, SIDE)), 1, 255).astype(np.uint8)
+    (tmp_path / "images").mkdir()
+    for i, image in enumerate(images):
+        cv2.imwrite(str(tmp_path / "images" / f"{i}.png"), image)
+    parts = ("train", "train", "validation", "calibration")
+    labels = ["id,boneage,male", *(f"{i},{age},{bool(i % 3)}" for i, age in enumerate(ages))]
+    (tmp_path / "labels.csv").write_text("\n".join(labels) + "\n")
+    (tmp_path / "split.csv").write_text("\n".join(["id,part", *(f"{i},{parts[i % 4]}" for i in range(COUNT))]) + "\n")
+    prepared = Rows.make(
+        tmp_path / "hands", [str(i) for i in range(COUNT)], {"raw": ((SIDE, SIDE), "uint8")}, made_by="t"
+    )
+    prepared.write(np.arange(COUNT), raw=images)
+    stage = {"trainable": [], "images": 32, "learning_rate": 0.01}
+    halves = [stage | {"images": 16}, stage | {"trainable": ["exit"], "images": 16}]
+    return {
+        "source": {
+            "dataset": {name.split(".")[0]: str(tmp_path / name) for name in ("images", "labels.csv", "split.csv")},
+            "hands": str(tmp_path / "hands"), "side_px": SIDE,
+        },
+        "backbone": "mobilenetv3_small_050", "start_from": None,
+        "schedules": {"head": [stage], "paced": halves},
+        "arms": [{"name": n, "images": "raw", "schedule": n} for n in ("head", "paced")],
+        "cohorts": ["all", "female"], "seeds": [1], "validation_images": 8, "precision": "fp32",
+        "fitting": {"batch_size": 4, "validate_every": 16, "seed": 0},
+        "kept": str(tmp_path / "kept"), "out": str(tmp_path / "study"),
+    }  # fmt: skip
+
+
+def test_a_study_is_done_unit_by_unit_and_reports_what_is_there(values, tmp_path):
+    """A start may be bounded; the next one does the rest, and no unit twice."""
+    run(StudyConfig(**values, runs_a_start=1))
+    report = tmp_path / "study" / "report.md"
+    first = next((tmp_path / "study" / "runs").iterdir())
+    begun = (first / "predictions.npz").stat().st_mtime_ns
+    assert "1 of 4 runs are complete" in report.read_text()
+    run(StudyConfig(**values))
+    text = report.read_text()
+    assert "4 of 4 runs are complete" in text
+    assert re.search(r"\| head \| [+-]\d+\.\d\d \([+-]", text)
+    assert "- female: it " in text
+    assert (first / "predictions.npz").stat().st_mtime_ns == begun
+    assert all(cv2.imread(str(tmp_path / "study" / name)) is not None for name in ("mae.png", "loss.png"))
+    assert len(np.load(tmp_path / "study" / "runs" / "head-female-1" / "predictions.npz")["rows"]) == 5
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"schedules": {"head": [], "paced": []}}, None),
+        ({"arms": [{"name": "x", "images": "raw", "schedule": "y"}]}, "name no schedule"),
+        ({"cohorts": ["adults"]}, "cohorts.0"),
+    ],
+)
+def test_a_study_that_compares_nothing_is_refused(values, changes, message):
+    """Before any run is begun."""
+    if message is None:
+        stage = {"trainable": [], "images": 32, "learning_rate": 0.01}
+        changes, message = {"schedules": {"head": [stage], "paced": [stage, stage]}}, "different numbers of images"
+    with pytest.raises(ValidationError, match=message):
+        StudyConfig(**(values | changes))
+
+
+@given(st.lists(st.floats(0, 60), min_size=3, max_size=20), st.floats(-5, 5))
+def test_a_constant_difference_is_found_without_doubt(errors, shift):
+    """Pairing takes away what radiographs have in common."""
+    one = dict(enumerate(errors))
+    other = {row: error + shift for row, error in one.items()} | {999: 1000.0}
+    mean, low, high = paired_difference(other, one)
+    assert mean == pytest.approx(shift, abs=1e-9)
+    assert low == pytest.approx(high, abs=1e-9)
+
+
+def test_seeds_are_averaged_by_radiograph():
+    """Each radiograph counts once, whatever the number of complete seeds."""
+    arm = Arm("a", "raw", "s")
+    outcomes = [
+        Outcome(arm, "all", 1, np.array([3, 5]), np.array([2.0, 4.0]), []),
+        Outcome(arm, "all", 2, np.array([3]), np.array([6.0]), []),
+    ]
+    assert mean_errors(outcomes) == {("a", "all"): {3: 4.0, 5: 4.0}}

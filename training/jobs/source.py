@@ -1,0 +1,62 @@
+"""What networks learn from, and what they start as: prepared images with labels, and weights."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from training.data.radiographs import Dataset, Radiograph, report_missing, sex_columns
+from training.data.rows import Rows
+from training.jobs.command import JobConfig
+from training.models.regressor import TransferNetwork
+from training.run.exits import BadConfigurationError
+from training.transfer.images import Examples
+from training.transfer.target import Target
+
+IMAGENET: Final = ".safetensors"
+
+
+class Source(JobConfig):
+    """Labelled radiographs, the folder where `training.jobs.hands` put what it made of them, and the column to use."""
+
+    dataset: Dataset
+    hands: Path
+    images: str = "enhanced"
+    side_px: int = Field(224, ge=32)
+
+
+def examples(source: Source, radiographs: Sequence[Radiograph], target: Target) -> Examples:
+    """Labelled images of some radiographs; those that were not prepared are left out, counted and named."""
+    prepared = Rows.read(source.hands)
+    if source.images not in prepared.columns:
+        raise BadConfigurationError(f"images: {source.hands} has no {source.images!r} but {list(prepared.columns)}")
+    rows = prepared.find([radiograph.id for radiograph in radiographs])
+    absent = [radiograph.id for radiograph, row in zip(radiographs, rows, strict=True) if row < 0]
+    report_missing(f"are not in {source.hands}", absent, of=len(radiographs))
+    there = [radiograph for radiograph, row in zip(radiographs, rows, strict=True) if row >= 0]
+    labels = np.array([_number(source, radiograph, target) for radiograph in there], np.float32)
+    return Examples(prepared.columns[source.images], rows[rows >= 0], labels, sex_columns(there), source.side_px)
+
+
+def _number(source: Source, radiograph: Radiograph, target: Target) -> float:
+    try:
+        return target.number(radiograph.label)
+    except ValueError as error:
+        raise BadConfigurationError(f"{source.dataset.labels}: {radiograph.id}: {error}") from error
+
+
+def network(backbone: str, start_from: Path | None, target: Target, *, seed: int) -> TransferNetwork:
+    """The network with the weights to start from. Raises BadConfigurationError where they are another network's."""
+    torch.manual_seed(seed)
+    try:
+        result = TransferNetwork(backbone, target.outputs)
+        if start_from is not None and start_from.suffix == IMAGENET:
+            result.load_imagenet(start_from)
+        elif start_from is not None:
+            result.load_state_dict(torch.load(start_from, weights_only=True)["model"])
+    except (ValueError, OSError, RuntimeError, KeyError) as error:
+        raise BadConfigurationError(f"{backbone} from {start_from}: {error}") from error
+    return result
