@@ -61,15 +61,16 @@ def one_hand_in_many_forms(data: Path) -> Figures:
     by_hand: dict[str, list[dict[str, Any]]] = {}
     for answer in answers:
         by_hand.setdefault(Path(answer["path"]).stem.split("-")[0], []).append(answer)
-    spreads, same = [], 0
-    for forms in by_hand.values():
-        ages = [form["age_months"] for form in forms]
+    spreads, largest, same = [], {}, 0
+    for hand, forms in by_hand.items():
+        ages = [form["age_months"] for form in forms if form["age_months"] is not None]
         same += len({form["status"] for form in forms}) == 1
-        if None not in ages:
-            spreads += [abs(a - b) for i, a in enumerate(ages) for b in ages[i + 1 :]]
+        spreads += [abs(a - b) for i, a in enumerate(ages) for b in ages[i + 1 :]]
+        largest[hand] = max(ages, default=0) - min(ages, default=0)
     return {
         "hands": len(by_hand), "images": len(answers), "same_status": same,
-        "median_difference_months": float(np.median(spreads)), "largest_difference_months": float(np.max(spreads)),
+        "median_difference_months": float(np.median(spreads)), "largest_difference_months": max(largest.values()),
+        "widest": {hand: round(largest[hand], 2) for hand in sorted(largest, key=largest.__getitem__)[:-6:-1]},
     }  # fmt: skip
 
 
@@ -114,7 +115,7 @@ def no_hands(data: Path) -> Figures:
         groups.setdefault(Path(answer["path"]).stem.split("-")[0], []).append(answer)
     return {
         name: {"n": len(answers), "refused": sum(a["status"] == "ABSTAINED" for a in answers),
-               "read": sorted(Path(a["path"]).stem for a in answers if a["status"] == "OK")[:20]}
+               "slipped": sorted(Path(a["path"]).stem for a in answers if a["status"] == "OK")[:20]}
         for name, answers in groups.items()
     }  # fmt: skip
 
@@ -162,7 +163,7 @@ def main() -> None:
     table = Table("figure", "value")
     for group, figures in result.items():
         for name, value in figures.items():
-            shown = {k: v for k, v in value.items() if k != "read" or v} if isinstance(value, dict) else value
+            shown = {k: v for k, v in value.items() if k != "slipped" or v} if isinstance(value, dict) else value
             table.add_row(f"{group}: {name}", json.dumps(shown))
     Console(width=160).print(table)
 

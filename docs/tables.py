@@ -62,6 +62,17 @@ def accuracy_rows(accuracy: dict[str, Any]) -> Iterator[Row]:
         median, largest = forms["median_difference_months"], forms["largest_difference_months"]
         where = f"{forms['hands']} hands as JPEG, PNG and four kinds of DICOM"
         yield "one hand in several forms", f"differs by {median:.1f} months, at most {largest:.1f}", where
+    for name, record in accuracy.get("turns", {}).items():
+        if name.startswith("tilted"):
+            worse = record["mae_months"] / accuracy["turns"]["upright"]["mae_months"] - 1
+            where = f"{record['read']} radiographs of the test part, {record['abstained']} more abstained"
+            yield f"MAE, {name} degrees", f"{record['mae_months']:.1f} months, {worse:+.0%} on upright", where
+    if masks := accuracy.get("masks"):
+        value = f"Dice {masks['dice_mean']:.3f}, at least {masks['dice_min']:.3f}"
+        yield "outline of the hand", value, f"{masks['n']} hands outlined by people, never trained on"
+    if regions := accuracy.get("regions"):
+        where = f"{regions['n']} radiographs with labelled ossification regions"
+        yield "bone inside the outline", f"99% of it on {regions['inside_99_share']:.1%}", where
     for name, group in accuracy.get("no_hands", {}).items():
         yield f"refused: {name.replace('_', ' ')}", f"{group['refused']} of {group['n']}", "what is not a hand"
 

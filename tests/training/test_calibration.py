@@ -43,7 +43,7 @@ def test_cells_cover_every_age_once_and_hold_enough_images(seed, count):
     rng = np.random.default_rng(seed)
     reference = np.clip(rng.normal(127, 41, count), 1, 228)
     predicted = reference[:, None] + rng.normal(0, 10, (count, 3))
-    cells = interval_cells(predicted, reference, rng.random(count) < 0.5)
+    cells = interval_cells(predicted, reference, rng.integers(0, 2, count))
     for sex in ("male", "female", "unknown"):
         own = [cell for cell in cells if cell.sex == sex]
         assert own[0].low_months == -np.inf

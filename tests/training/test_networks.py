@@ -6,13 +6,11 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the training extra: pip install -e '.[training]'")
 
 from services.core.domain.contracts import CONTRACTS, ENHANCER, REGRESSOR, SEGMENTER  # noqa: E402
-from training.models.backbones import FLOWS  # noqa: E402
 from training.models.enhancer import UNetGenerator  # noqa: E402
 from training.models.regressor import BoneAgeRegressor  # noqa: E402
 from training.models.segmenter import FCDenseNet, segmentation_loss  # noqa: E402
 from training.models.served import ServedRegressor, ServedSegmenter, Typicality  # noqa: E402
 from training.publish.export import export, parity  # noqa: E402
-from training.transfer.fit import HandImages, Stage, fit, freeze_but  # noqa: E402
 
 BACKBONE = "tf_efficientnet_lite0"
 
@@ -105,82 +103,3 @@ def test_export_computes_what_torch_does(name, regressor, tmp_path):
     export(network, contract, tmp_path / "model.onnx")
     images = np.random.default_rng(1).random((8, *contract.inputs[0].dims), np.float32)
     assert max(parity(network, contract, tmp_path / "model.onnx", images, batches).values()) <= 0.05
-
-
-@pytest.mark.parametrize("trainable", [(), ("exit",), ("exit", "middle")])
-def test_frozen_stages_do_not_change_by_a_byte(trainable, tmp_path):
-    """Weights and batch-norm statistics of frozen stages are the same before and after training."""
-    torch.manual_seed(0)
-    model = BoneAgeRegressor(BACKBONE)
-    frozen = [m for stage in set(FLOWS) - set(trainable) for m in model.stage_modules(stage)]
-    before = [{k: v.clone() for k, v in module.state_dict().items()} for module in frozen]
-    hands = np.random.default_rng(0).integers(0, 256, (8, 64, 64)).astype(np.uint8)
-    data = HandImages(hands, np.full(8, 100, np.float32), np.arange(8) % 2 == 0, seed=1)
-    head = model.head.weight.detach().clone()
-    fit(
-        model,
-        data,
-        [Stage(trainable, 1, 1e-3, final_fraction=1.0, unknown_share=0.1)],
-        batch_size=4,
-        seed=1,
-        workers=0,
-        weight_decay=0.0,
-        checkpoint=tmp_path / "last.pt",
-        report=lambda _: None,
-        validate=lambda _: {},
-    )
-    for module, state in zip(frozen, before, strict=True):
-        assert all(torch.equal(value, state[key]) for key, value in module.state_dict().items())
-    assert not torch.equal(model.head.weight, head)
-
-
-def test_interrupted_training_ends_at_the_same_weights(tmp_path):
-    """Two epochs in one go and two with a stop between give the same weights."""
-
-    def train(checkpoint, epochs_at_a_time):
-        torch.manual_seed(0)
-        model = BoneAgeRegressor(BACKBONE)
-        hands = np.random.default_rng(0).integers(0, 256, (8, 64, 64)).astype(np.uint8)
-        stages = [Stage(("exit",), 2, 1e-3, final_fraction=1.0, unknown_share=0.1)]
-
-        class StoppedError(Exception):
-            """Raised by the report after an epoch, as a kill would come."""
-
-        for stop_after in epochs_at_a_time:
-            data = HandImages(hands, np.full(8, 100, np.float32), np.arange(8) % 2 == 0, seed=1)
-            seen = []
-
-            def validate(_model, seen=seen, stop_after=stop_after):
-                if len(seen) == stop_after:
-                    raise StoppedError
-                seen.append(1)
-                return {}
-
-            try:
-                fit(
-                    model,
-                    data,
-                    stages,
-                    batch_size=4,
-                    seed=1,
-                    workers=0,
-                    weight_decay=0.0,
-                    checkpoint=checkpoint,
-                    report=lambda _: None,
-                    validate=validate,
-                )
-            except StoppedError:
-                model = BoneAgeRegressor(BACKBONE)
-        return model.state_dict()
-
-    whole = train(tmp_path / "whole.pt", [9])
-    resumed = train(tmp_path / "resumed.pt", [1, 9])
-    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
-
-
-def test_freezing_keeps_frozen_modules_in_evaluation(regressor):
-    """Only what is trained is in training mode."""
-    freeze_but(regressor, ("exit",))
-    assert not regressor.backbone.get_submodule("blocks.1").training
-    assert regressor.backbone.get_submodule("blocks.6").training
-    regressor.eval()

@@ -130,13 +130,15 @@ def test_what_early_stopping_saves_goes_to_the_next_stage():
 
 
 def test_kept_maps_give_the_same_run_as_computing_them(tmp_path):
-    """With the same copies, the validation figures agree, and no map is computed twice."""
+    """With the same copies the losses agree, as far as half precision lets them, and no map is computed twice."""
     stages = [Stage(flows, images=32, learning_rate=0.003, copies=2, cached=False) for flows in ((), ("exit",))]
     cached = [Stage(s.trainable, images=32, learning_rate=0.003, copies=2, cached=True) for s in stages]
     plain, kept = run(learner(stages)), run(learner(cached, cache=tmp_path))
     for one, other in zip(plain, kept, strict=True):
-        assert other["loss"] == pytest.approx(one["loss"], rel=1e-3)
+        assert other["loss"] == pytest.approx(one["loss"], rel=0.02)
         assert other.keys() == one.keys()
+    other_images = run(learner(stages, train=examples(24, seed=9)))
+    assert any(o["loss"] != pytest.approx(one["loss"], rel=0.1) for one, o in zip(plain, other_images, strict=True))
     filled = {path: np.fromfile(path, bool).sum() for path in tmp_path.glob("*.rows")}
     again = run(learner(cached, cache=tmp_path))
     assert [r["loss"] for r in again] == [r["loss"] for r in kept]

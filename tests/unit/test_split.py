@@ -1,14 +1,13 @@
 """The stored split: complete, fair to sex and age, never redrawn by accident."""
 
 from collections import Counter
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.conftest import radiographs_folder
-from training.data.rsna import Sample, read_rsna
+from training.data.radiographs import Dataset
 from training.data.split import (
     BAND_MONTHS,
     MASK_TEST_CSV,
@@ -24,34 +23,31 @@ from training.run.exits import BadConfigurationError
 STORED_SPLIT_SHA256 = "56088776c5ccf2ad831556145fc32fe4cd137042d634eb0c98be77a203efe780"
 
 
-def samples_of(count, seed):
-    """Labelled radiographs of both sexes and all ages, without files."""
-    return [
-        Sample(str(i), Path(f"{i}.jpg"), float((i * 37 + seed) % 228), (i * 7 + seed) % 3 > 0, None)
-        for i in range(count)
-    ]
+def strata_of(count, seed):
+    """Sex and age band of radiographs of both sexes and all ages, by id."""
+    ages = [float((i * 37 + seed) % 228) for i in range(count)]
+    return {str(i): ((i * 7 + seed) % 3 > 0, int(age // BAND_MONTHS)) for i, age in enumerate(ages)}
 
 
 @given(st.integers(200, 2000), st.integers(0, 100))
 def test_each_stratum_has_the_shares(count, seed):
     """In every stratum of sex and age band each part has its share to within one radiograph."""
-    samples = samples_of(count, seed)
-    parts = draw_split(samples, always_train=[], seed=seed)
-    assert parts.keys() == {sample.id for sample in samples}
-    strata = Counter((s.male, int(s.age_months // BAND_MONTHS)) for s in samples)
-    members = Counter((s.male, int(s.age_months // BAND_MONTHS), parts[s.id]) for s in samples)
-    for (male, band), size in strata.items():
+    strata = strata_of(count, seed)
+    parts = draw_split(strata, always_train=[], seed=seed)
+    assert parts.keys() == strata.keys()
+    members = Counter((stratum, parts[id_]) for id_, stratum in strata.items())
+    for stratum, size in Counter(strata.values()).items():
         for part, share in SHARES.items():
-            assert abs(members[male, band, part] - share * size) <= 1
+            assert abs(members[stratum, part] - share * size) <= 1
 
 
 @given(st.integers(0, 1000))
 def test_a_seed_draws_one_split(seed):
     """The same seed gives the same parts, and what must be in train is."""
-    samples = samples_of(400, 1)
-    fixed = [sample.id for sample in samples[::9]]
-    parts = draw_split(samples, always_train=fixed, seed=seed)
-    assert parts == draw_split(samples, always_train=fixed, seed=seed)
+    strata = strata_of(400, 1)
+    fixed = list(strata)[::9]
+    parts = draw_split(strata, always_train=fixed, seed=seed)
+    assert parts == draw_split(strata, always_train=fixed, seed=seed)
     assert {parts[id_] for id_ in fixed} == {"train"}
 
 
@@ -87,7 +83,9 @@ def test_every_radiograph_has_a_part():
     """The stored split covers the challenge's training radiographs, and every drawn mask lies in train."""
     folder = radiographs_folder()
     parts = read_split()
-    assert {sample.id for sample in read_rsna(folder / "rsna-bone-age")} == parts.keys()
+    rsna = folder / "rsna-bone-age"
+    stored = Dataset(rsna / "boneage-training-dataset", rsna / "boneage-training-dataset.csv").read()
+    assert {radiograph.id for radiograph in stored} == parts.keys()
     masked = {path.stem for path in (folder / "hand-masks" / "mask").glob("*.png")}
     assert {parts[id_] for id_ in masked} == {"train"}
     assert masked >= set(read_ids(MASK_TEST_CSV))

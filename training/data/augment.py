@@ -1,6 +1,7 @@
 """Random changes of a hand image that keep its bone age: draws (from a Generator) apart from their application."""
 
 from dataclasses import dataclass
+from typing import Final
 
 import cv2
 import numpy as np
@@ -8,10 +9,27 @@ from numpy.typing import NDArray
 
 Image = NDArray[np.float32]
 
+UNCOMPRESSED: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Lobe:
+    """A slip of the outline: an ellipse that `joins` the hand, or is lost from it; lengths as fractions of the side."""
+
+    joins: bool
+    centre: tuple[float, float]
+    axes: tuple[float, float]
+    angle_deg: float
+    grey: float
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One drawn change; angles in degrees, shifts and shears as fractions of the side."""
+    """One drawn change; angles in degrees, shifts and shears as fractions of the side.
+
+    `resolution` is the share of the side's pixels that the image was stored with, `jpeg_quality` what it was
+    compressed to there.
+    """
 
     mirror: bool
     rotation_deg: float
@@ -24,22 +42,52 @@ class Change:
     sharpen: float
     noise: float
     noise_seed: int
+    resolution: float = 1.0
+    jpeg_quality: int = UNCOMPRESSED
+    lobe: Lobe | None = None
 
 
 def draw_change(rng: np.random.Generator, *, rotation_deg: float = 30.0) -> Change:
-    """Draw one change: mirror, rotation, zoom and shear as in the paper (2.4), and contrast, sharpness and noise."""
+    """Draw one change: mirror, rotation, zoom and shear as in the paper (2.4), and what the way to the network does.
+
+    That is contrast, sharpness, noise, resolution, compression, and an outline that slipped.
+    """
+    resolution, jpeg_quality = draw_storage(rng)
     return Change(
         mirror=bool(rng.random() < 0.5),
         rotation_deg=float(np.clip(rng.normal(0, rotation_deg / 2), -rotation_deg, rotation_deg)),
-        scale=float(rng.uniform(0.87, 1.12)),
+        scale=float(rng.uniform(0.82, 1.12)),
         shear=float(rng.uniform(-0.08, 0.08)),
-        shift=(float(rng.uniform(-0.05, 0.05)), float(rng.uniform(-0.05, 0.05))),
+        shift=(float(rng.uniform(-0.06, 0.06)), float(rng.uniform(-0.06, 0.06))),
         gamma=float(np.exp(rng.uniform(-0.45, 0.45))),
         gain=float(rng.uniform(0.85, 1.12)),
         offset=float(rng.uniform(-0.05, 0.05)),
-        sharpen=float(rng.uniform(-0.8, 0.8)) if rng.random() < 0.6 else 0.0,
-        noise=float(rng.uniform(0, 0.025)) if rng.random() < 0.4 else 0.0,
+        sharpen=float(rng.uniform(-0.8, 1.2)) if rng.random() < 0.6 else 0.0,
+        noise=float(rng.uniform(0, 0.04)) if rng.random() < 0.4 else 0.0,
         noise_seed=int(rng.integers(2**31)),
+        resolution=resolution,
+        jpeg_quality=jpeg_quality,
+        lobe=_draw_lobe(rng) if rng.random() < 0.3 else None,
+    )
+
+
+def draw_storage(rng: np.random.Generator) -> tuple[float, int]:
+    """Draw how an image was stored: its resolution as a share, and its JPEG quality."""
+    return (
+        float(rng.uniform(0.45, 1)) if rng.random() < 0.35 else 1.0,
+        int(rng.integers(15, 80)) if rng.random() < 0.3 else UNCOMPRESSED,
+    )
+
+
+def _draw_lobe(rng: np.random.Generator) -> Lobe:
+    joins = bool(rng.random() < 0.7)
+    largest = 0.14 if joins else 0.05
+    return Lobe(
+        joins=joins,
+        centre=(float(rng.uniform(0, 1)), float(rng.uniform(0, 1))),
+        axes=(float(rng.uniform(0.02, largest)), float(rng.uniform(0.02, largest))),
+        angle_deg=float(rng.uniform(0, 180)),
+        grey=float(rng.uniform(0.05, 0.9)),
     )
 
 
@@ -67,6 +115,35 @@ def apply_intensity(image: Image, change: Change) -> Image:
     return np.where(image > 0, np.clip(result, 0, 1), 0).astype(np.float32)
 
 
+def store(image: Image, change: Change) -> Image:
+    """(S, S) in [0, 1] as it comes back from a file of lower resolution and quality."""
+    side, result = image.shape[0], image
+    if change.resolution < 1:
+        smaller = max(8, round(side * change.resolution))
+        result = np.asarray(cv2.resize(result, (smaller, smaller), interpolation=cv2.INTER_AREA), np.float32)
+    if change.jpeg_quality < UNCOMPRESSED:
+        grey = np.round(np.clip(result, 0, 1) * 255).astype(np.uint8)
+        _, file = cv2.imencode(".jpg", grey, [cv2.IMWRITE_JPEG_QUALITY, change.jpeg_quality])
+        result = np.asarray(cv2.imdecode(file, cv2.IMREAD_GRAYSCALE), np.float32) / np.float32(255)
+    if result.shape[0] != side:
+        result = np.asarray(cv2.resize(result, (side, side), interpolation=cv2.INTER_LINEAR), np.float32)
+    return result
+
+
+def apply_lobe(image: Image, lobe: Lobe) -> Image:
+    """(S, S) with one slip of its outline: background that was taken for hand is grey, hand that was lost is zero."""
+    side = image.shape[0]
+    centre = (round(lobe.centre[0] * side), round(lobe.centre[1] * side))
+    axes = (max(1, round(lobe.axes[0] * side)), max(1, round(lobe.axes[1] * side)))
+    inside = np.zeros(image.shape, np.uint8)
+    cv2.ellipse(inside, centre, axes, lobe.angle_deg, 0, 360, color=1, thickness=cv2.FILLED)
+    if not lobe.joins:
+        return np.where(inside > 0, np.float32(0), image)
+    return np.where((inside > 0) & (image == 0), np.float32(lobe.grey), image)
+
+
 def augment(image: Image, change: Change) -> Image:
-    """Both parts."""
-    return apply_intensity(apply_geometry(image, change), change)
+    """All of it: the outline's slip first, since it is on the image that everything else happens to."""
+    slipped = image if change.lobe is None else apply_lobe(image, change.lobe)
+    moved = apply_geometry(slipped, change)
+    return np.where(moved > 0, store(apply_intensity(moved, change), change), np.float32(0))

@@ -1,13 +1,16 @@
 """Hand outlines drawn by people, with the radiograph each belongs to, in frame coordinates."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from services.core.domain.preprocess import SEGMENT_PX, crop_square, resize, segmenter_input, to_frame, whole
-from training.data.rsna import read_grey
+from services.core.domain.preprocess import SEGMENT_PX, crop_square, resize, segmenter_input, whole
+from services.core.errors import InvalidRadiographError
+from training.data.radiographs import image_files, natural, read_frame, read_pixels
+from training.run.exits import BadConfigurationError
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,14 +22,23 @@ class MaskedRadiograph:
     mask: NDArray[np.bool_]
 
 
-def read_masks(root: Path, true_shapes: dict[str, tuple[int, int] | None]) -> list[MaskedRadiograph]:
-    """All pairs of `root`/image/ID.png and `root`/mask/ID.png, aspect restored, in order of id."""
+def read_masks(root: Path, true_shapes: Mapping[str, tuple[int, int] | None]) -> list[MaskedRadiograph]:
+    """All pairs of `root`/image/ID.* and `root`/mask/ID.*, aspect restored, in order of id.
+
+    Raises BadConfigurationError where a mask has no radiograph, or a file cannot be read.
+    """
+    masks, images = image_files(root / "mask"), image_files(root / "image")
+    if alone := sorted(masks.keys() - images.keys(), key=natural):
+        raise BadConfigurationError(f"{root}: {len(alone)} masks without a radiograph: {', '.join(alone[:5])}")
     pairs = []
-    for path in sorted((root / "mask").glob("*.png"), key=lambda path: int(path.stem)):
-        frame = to_frame(read_grey(root / "image" / path.name), true_shape=true_shapes.get(path.stem))
-        outline = (read_grey(path) > 0).astype(np.float32)
+    for id_ in sorted(masks, key=natural):
+        try:
+            frame = read_frame(images[id_], true_shapes.get(id_))
+            outline = (read_pixels(masks[id_]) > 0).astype(np.float32)
+        except InvalidRadiographError as error:
+            raise BadConfigurationError(f"{root}: {id_}: {error}") from error
         mask = resize(outline, height=frame.shape[0], width=frame.shape[1]) >= 0.5
-        pairs.append(MaskedRadiograph(path.stem, frame, mask))
+        pairs.append(MaskedRadiograph(id_, frame, mask))
     return pairs
 
 

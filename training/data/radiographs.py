@@ -45,8 +45,18 @@ class Radiograph:
 
     def frame(self) -> NDArray[np.float32]:
         """The frame (H, W) float32 in [0, 1] that serving would make of it. Raises InvalidRadiographError."""
-        decode = decode_dicom if self.path.suffix.lower() == ".dcm" else decode_encoded
-        return to_frame(decode(self.path.read_bytes(), limits=LIMITS).pixels, true_shape=self.true_shape)
+        return read_frame(self.path, self.true_shape)
+
+
+def read_pixels(path: Path) -> NDArray[np.float32]:
+    """The pixels (H, W) float32 in [0, 1] of a DICOM, PNG or JPEG file. Raises InvalidRadiographError."""
+    decode = decode_dicom if path.suffix.lower() == ".dcm" else decode_encoded
+    return decode(path.read_bytes(), limits=LIMITS).pixels
+
+
+def read_frame(path: Path, true_shape: tuple[int, int] | None) -> NDArray[np.float32]:
+    """The frame (H, W) float32 in [0, 1] that serving would make of a file. Raises InvalidRadiographError."""
+    return to_frame(read_pixels(path), true_shape=true_shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +87,7 @@ class Dataset:
         rows = self.rows()
         report_missing("have a label and no file", [id_ for id_ in rows if id_ not in files], of=len(rows))
         report_missing("have a label and no part", [id_ for id_ in rows if id_ not in parts], of=len(rows))
-        sizes = self._true_shapes()
+        sizes = self.true_shapes()
         kept = sorted((id_ for id_ in rows if id_ in files and id_ in parts), key=natural)
         if not kept:
             raise BadConfigurationError(f"{self.labels}: no row has both a file in {self.images} and a part")
@@ -97,7 +107,8 @@ class Dataset:
             result[id_] = row[self.label_column].strip(), SEX_WORDS[word]
         return result
 
-    def _true_shapes(self) -> dict[str, tuple[int, int]]:
+    def true_shapes(self) -> dict[str, tuple[int, int]]:
+        """Height and width at acquisition of those radiographs that have a row in `sizes`."""
         if self.sizes is None:
             return {}
         rows = read_table(self.sizes, ["id", "height", "width"])

@@ -5,14 +5,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.core.domain.preprocess import standardise
-from training.data.augment import Change
+from training.data.augment import Change, draw_storage
 
 Image = NDArray[np.float32]
 
 
 def draw_scene_change(rng: np.random.Generator) -> Change:
-    """A wider change than the regressor's: any turn up to 45 degrees, a tenth of the time any turn at all."""
+    """A wider change than the regressor's: any turn up to 45 degrees, one time in seven any turn at all."""
     turn = 180.0 if rng.random() < 0.15 else 45.0
+    resolution, jpeg_quality = draw_storage(rng)
     return Change(
         mirror=bool(rng.random() < 0.5),
         rotation_deg=float(rng.uniform(-turn, turn)),
@@ -25,6 +26,8 @@ def draw_scene_change(rng: np.random.Generator) -> Change:
         sharpen=float(rng.uniform(-0.9, 1.2)),
         noise=float(rng.uniform(0, 0.05)) if rng.random() < 0.5 else 0.0,
         noise_seed=int(rng.integers(2**31)),
+        resolution=resolution,
+        jpeg_quality=jpeg_quality,
     )
 
 

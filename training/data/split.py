@@ -5,14 +5,13 @@ of those masks are listed in `mask_test.csv`: they score the segmenter and are n
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
 
-from training.data.rsna import Sample
 from training.data.tables import read_table
 from training.run.exits import BadConfigurationError
 
@@ -23,20 +22,23 @@ SPLIT_CSV: Final = Path(__file__).with_name("split.csv")
 MASK_TEST_CSV: Final = Path(__file__).with_name("mask_test.csv")
 
 
-def draw_split(samples: Sequence[Sample], *, always_train: Iterable[str], seed: int) -> dict[str, Part]:
-    """Part of each radiograph, with `SHARES` held within each stratum of sex and age band."""
+def draw_split(
+    strata: Mapping[str, Hashable], *, always_train: Iterable[str], seed: int, shares: Mapping[Part, float] = SHARES
+) -> dict[str, Part]:
+    """Part of each radiograph, given its stratum by id, with `shares` held within each stratum."""
     fixed = set(always_train)
+    names = sorted(shares, key=lambda part: part != "train")
     rng = np.random.default_rng(seed)
-    strata: dict[tuple[bool, int], list[str]] = defaultdict(list)
-    for sample in samples:
-        strata[sample.male, int(sample.age_months // BAND_MONTHS)].append(sample.id)
+    members: dict[Hashable, list[str]] = defaultdict(list)
+    for id_, stratum in strata.items():
+        members[stratum].append(id_)
     parts: dict[str, Part] = {}
-    for _, ids in sorted(strata.items()):
+    for _, ids in sorted(members.items(), key=lambda item: str(item[0])):
         ordered = [ids[i] for i in rng.permutation(len(ids))]
         ordered.sort(key=lambda id_: id_ not in fixed)
-        bounds = np.rint(np.cumsum(list(SHARES.values())) * len(ordered)).astype(int)
+        bounds = np.rint(np.cumsum([shares[name] for name in names]) * len(ordered)).astype(int)
         for position, id_ in enumerate(ordered):
-            parts[id_] = list(SHARES)[int(np.searchsorted(bounds, position, side="right"))]
+            parts[id_] = names[int(np.searchsorted(bounds, position, side="right"))]
     return parts
 
 

@@ -1,6 +1,6 @@
-"""Prepared hands of many radiographs, made by the very functions that serving uses and kept on disk between jobs."""
+"""Prepared hands, made by the very functions that serving uses."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,43 +11,34 @@ from services.core.domain.gates import structure_change
 from services.core.domain.postprocess import hand_mask
 from services.core.domain.preprocess import (
     HAND_PX,
-    SEGMENT_PX,
     hand_image,
-    resize,
     segmenter_input,
     uncrop_square,
     whole,
 )
 from services.core.errors import InvalidRadiographError
-from training.data.rsna import Frames
 from training.models.enhancer import UNetGenerator
 from training.models.segmenter import FCDenseNet
 
+Image = NDArray[np.float32]
+FASTEST_BATCH = 2
 
-def frame_masks(
-    model: FCDenseNet, frames: Frames, indices: NDArray[np.intp], *, segment_px: int = SEGMENT_PX, batch_size: int = 2
-) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.bool_]]]:
-    """Index, probability and mask, both on the frame, of each of `indices`.
 
-    With `segment_px` below SEGMENT_PX the network sees smaller images: four times faster at half the side, for training
-    images only, whose crops are jittered anyway.
-    """
+def frame_masks(model: FCDenseNet, frames: Sequence[Image]) -> Iterator[tuple[Image, NDArray[np.bool_]]]:
+    """Probability and mask, both on the frame, of each of `frames` (H, W) in [0, 1]."""
     model.eval()
-    for start in range(0, len(indices), batch_size):
-        chosen = indices[start : start + batch_size]
-        inputs = np.stack([segmenter_input(frames.frame(int(i))) for i in chosen])
-        if segment_px != SEGMENT_PX:
-            inputs = np.stack([resize(x, height=segment_px, width=segment_px) for x in inputs])
+    for start in range(0, len(frames), FASTEST_BATCH):
+        chosen = frames[start : start + FASTEST_BATCH]
+        inputs = np.stack([segmenter_input(frame) for frame in chosen])
         batch = torch.from_numpy(inputs[:, None]).contiguous(memory_format=torch.channels_last)
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
             logits = model(batch)
-        for index, probability in zip(chosen, logits.float().sigmoid().numpy()[:, 0], strict=True):
-            frame = frames.frame(int(index))
+        for frame, probability in zip(chosen, logits.float().sigmoid().numpy()[:, 0], strict=True):
             on_frame = uncrop_square(probability, whole(frame), height=frame.shape[0], width=frame.shape[1])
-            yield int(index), on_frame, hand_mask(on_frame)
+            yield on_frame, hand_mask(on_frame)
 
 
-def segmented_hand(frame: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+def segmented_hand(frame: Image, mask: NDArray[np.bool_]) -> Image:
     """The segmented hand (HAND_PX, HAND_PX) of a frame, or zeros where there is no mask."""
     try:
         return hand_image(frame, mask)[0]
@@ -56,8 +47,8 @@ def segmented_hand(frame: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArr
 
 
 def enhance(
-    model: UNetGenerator, hands: NDArray[np.float32], *, maximum_structure_change: float
-) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    model: UNetGenerator, hands: Image, *, maximum_structure_change: float
+) -> tuple[Image, NDArray[np.float64]]:
     """Gated enhancement of (N, S, S) hands, as served: the un-enhanced hand stays where structure would change.
 
     Returns the hands and each one's structure change (N,).

@@ -28,15 +28,15 @@ def conformal_half_width(errors: NDArray[np.float64], level: float) -> float:
 
 
 def interval_cells(
-    predicted: NDArray[np.float64], reference: NDArray[np.float64], male: NDArray[np.bool_]
+    predicted: NDArray[np.float64], reference: NDArray[np.float64], sexes: NDArray[np.int64]
 ) -> tuple[IntervalCell, ...]:
-    """Cells for each sex from predicted ages (N, 3) in `SEX_ORDER` and reference ages (N,), all in months.
+    """Cells for each sex from predicted ages (N, 3) in `SEX_ORDER`, reference ages (N,), all in months, and sexes (N,).
 
-    The sex `unknown` is calibrated on all images, read without their sex.
+    Sexes are columns of `SEX_ORDER`. The sex `unknown` is calibrated on all images, read without their sex.
     """
     cells: list[IntervalCell] = []
     for column, sex in enumerate(SEX_ORDER):
-        chosen = np.ones(len(reference), bool) if sex == "unknown" else male == (sex == "male")
+        chosen = np.ones(len(reference), bool) if sex == "unknown" else sexes == column
         cells += _cells_of(sex, predicted[chosen, column], np.abs(predicted[chosen, column] - reference[chosen]))
     return tuple(cells)
 

@@ -1,6 +1,6 @@
 """Fits the gates of a release: features of upright, turned and foreign images, and limits that few radiographs fail."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 
 from services.core.domain.gates import GateThresholds, Reason, TypicalityLimit
-from services.core.domain.preprocess import FRAME_PX
+from services.core.domain.preprocess import to_frame
 from training.data.negatives import not_a_hand, tilted, turned
-from training.data.rsna import Frames
+from training.data.radiographs import Radiograph
 from training.enhancement.hands import enhance, frame_masks, segmented_hand
 from training.evaluation.typicality import NAMES
 from training.models.enhancer import UNetGenerator
@@ -44,12 +44,10 @@ class Chain:
         return np.concatenate(parts)
 
     def hands(self, images: Sequence[Image]) -> NDArray[np.float32]:
-        """Prepared hands (N, S, S) of images that each fit into the frame; zeros where nothing was segmented."""
-        frames = frames_of(images)
-        hands = [
-            segmented_hand(frames.frame(index), mask)
-            for index, _, mask in frame_masks(self.segmenter, frames, np.arange(len(images)))
-        ]
+        """Prepared hands (N, S, S) of images (H, W) in [0, 1]; zeros where nothing was segmented."""
+        frames = [to_frame(image) for image in images]
+        masks = frame_masks(self.segmenter, frames)
+        hands = [segmented_hand(frame, mask) for frame, (_, mask) in zip(frames, masks, strict=True)]
         result = []
         for start in range(0, len(hands), 32):
             chunk = np.stack(hands[start : start + 32])
@@ -57,19 +55,11 @@ class Chain:
         return np.concatenate(result)
 
 
-def frames_of(images: Sequence[Image]) -> Frames:
-    """Images (H, W) of at most FRAME_PX a side, as frames."""
-    pixels = np.zeros((len(images), FRAME_PX, FRAME_PX), np.uint8)
-    for row, image in enumerate(images):
-        pixels[row, : image.shape[0], : image.shape[1]] = np.rint(np.clip(image, 0, 1) * 255)
-    return Frames(pixels, np.array([image.shape for image in images], np.int32))
-
-
 def draw(
-    frames: Frames, indices: NDArray[np.intp], change: Callable[[Image, np.random.Generator], Image], *, seed: int
+    frames: Mapping[int, Image], change: Callable[[Image, np.random.Generator], Image], *, seed: int
 ) -> list[Image]:
     """One changed image of each frame."""
-    return [change(frames.frame(int(i)), np.random.default_rng((seed, int(i)))) for i in indices]
+    return [change(frame, np.random.default_rng((seed, index))) for index, frame in frames.items()]
 
 
 def tilt(frame: Image, rng: np.random.Generator) -> Image:
@@ -78,16 +68,17 @@ def tilt(frame: Image, rng: np.random.Generator) -> Image:
 
 
 def fitting_sets(
-    chain: Chain, frames: Frames, indices: NDArray[np.intp], *, count: int, seed: int
+    chain: Chain, radiographs: Sequence[Radiograph], *, count: int, seed: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """Features of upright hands (half of them tilted), of turned hands and of what is no hand, `count` of each draw."""
-    chosen = np.random.default_rng(seed).permutation(indices)
-    as_it_is, for_tilts, for_turns, for_others = (chosen[i * count : (i + 1) * count] for i in range(4))
-    upright = chain.features(
-        chain.hands([frames.frame(int(i)) for i in as_it_is] + draw(frames, for_tilts, tilt, seed=seed))
-    )
-    turns = chain.features(chain.hands(draw(frames, for_turns, turned, seed=seed)))
-    foreign = chain.hands(draw(frames, for_others, not_a_hand, seed=seed))
+    chosen = np.random.default_rng(seed).permutation(len(radiographs))
+
+    def frames(place: int) -> dict[int, Image]:
+        return {int(i): radiographs[int(i)].frame() for i in chosen[place * count : (place + 1) * count]}
+
+    upright = chain.features(chain.hands([*frames(0).values(), *draw(frames(1), tilt, seed=seed)]))
+    turns = chain.features(chain.hands(draw(frames(2), turned, seed=seed)))
+    foreign = chain.hands(draw(frames(3), not_a_hand, seed=seed))
     return upright, turns, chain.features(foreign[foreign.any(axis=(1, 2))])
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from services.core.domain.contracts import ModelContract
+from services.core.domain.contracts import SEX_ORDER, ModelContract
 from services.core.domain.metrics import bootstrap_interval, dice
 from services.core.domain.postprocess import hand_mask
 from services.core.domain.preprocess import segmenter_input, uncrop_square, whole
@@ -45,16 +45,19 @@ def segmenter_dice(model: OnnxModel, pairs: Sequence[MaskedRadiograph]) -> dict[
 
 
 def age_metrics(
-    predicted: NDArray[np.float32], reference: NDArray[np.float32], male: NDArray[np.bool_]
+    predicted: NDArray[np.float32], reference: NDArray[np.float32], sexes: NDArray[np.int64]
 ) -> dict[str, Any]:
-    """MAE in months of predicted ages (N, 3) in `SEX_ORDER` against reference (N,), over all and by sex, ungated."""
-    own = np.abs(np.where(male, predicted[:, 0], predicted[:, 1]) - reference).astype(np.float64)
-    unknown = np.abs(predicted[:, 2] - reference).astype(np.float64)
+    """MAE in months of predicted ages (N, 3) in `SEX_ORDER` against reference (N,), over all and by sex, ungated.
+
+    `sexes` (N,) are columns of `SEX_ORDER`.
+    """
+    own = np.abs(predicted[np.arange(len(reference)), sexes] - reference).astype(np.float64)
+    unknown = np.abs(predicted[:, SEX_ORDER.index("unknown")] - reference).astype(np.float64)
+    by_sex = {sex: own[sexes == SEX_ORDER.index(sex)] for sex in ("male", "female")}
     return {
         "n": len(reference),
         "mae_months": float(own.mean()),
         "mae_months_ci95": list(bootstrap_interval(own, lambda v: float(v.mean()))),
-        "mae_male_months": float(own[male].mean()),
-        "mae_female_months": float(own[~male].mean()),
+        **{f"mae_{sex}_months": float(errors.mean()) for sex, errors in by_sex.items() if len(errors)},
         "mae_sex_unknown_months": float(unknown.mean()),
     }

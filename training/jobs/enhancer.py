@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from training.data.augment import apply_geometry, draw_change
-from training.data.split import read_split
+from training.data.rows import Rows
+from training.data.split import SPLIT_CSV, read_split
 from training.enhancement.degrade import degrade, draw_degradation, quality
 from training.jobs.command import JobConfig, command
 from training.models.enhancer import UNetGenerator
@@ -19,8 +20,8 @@ from training.models.enhancer import UNetGenerator
 class EnhancerConfig(JobConfig):
     """Everything a run depends on; it goes whole into the model's card."""
 
-    data: Path
-    cache: Path
+    hands: Path
+    split: Path = SPLIT_CSV
     out: Path
     seed: int
     gold_standard_images: int
@@ -33,12 +34,12 @@ class EnhancerConfig(JobConfig):
 
 def gold_standard(config: EnhancerConfig) -> NDArray[np.uint8]:
     """The best segmented hands of the training part (N, S, S), best first."""
-    stored = np.load(config.cache / "segmented.npz")
-    split = read_split()
-    train = stored["hands"][np.array([split[str(id_)] == "train" for id_ in stored["ids"]])]
-    scores = np.array([quality(hand.astype(np.float32) / 255) for hand in train])
-    best: NDArray[np.uint8] = train[np.argsort(-scores, kind="stable")[: config.gold_standard_images]]
-    return best
+    prepared, parts = Rows.read(config.hands), read_split(config.split)
+    train = [row for row, id_ in enumerate(prepared.ids) if prepared.done[row] and parts.get(id_) == "train"]
+    hands = prepared.columns["segmented"]
+    scores = np.array([quality(hands[row].astype(np.float32) / 255) for row in train])
+    best = np.array(train)[np.argsort(-scores, kind="stable")[: config.gold_standard_images]]
+    return np.asarray(hands[best])
 
 
 def training_batch(

@@ -1,12 +1,20 @@
 """Prepares the hands of all radiographs once, segmented and enhanced: `python -m training.jobs.hands --config FILE`.
 
-Without an enhancer in the configuration it stops after segmentation (what the enhancer is trained on).
+Without an enhancer in the configuration it stops after segmentation (what the enhancer is trained on). A radiograph
+that cannot be read, or that has no hand in it, is named in `failures.csv`, and jobs that read the hands leave it out.
 """
 
-import json
+import csv
+import logging
 import multiprocessing
-import shutil
+import os
+import signal
+import threading
+from collections.abc import Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,119 +22,162 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 
-from services.core.domain.gates import mask_certainty
-from services.core.domain.preprocess import HAND_PX, SEGMENT_PX
-from training.data.rsna import load_frames, read_rsna
-from training.data.split import SHARES, Part, read_split
+from services.core.adapters.model_store import preprocessing_sha256
+from services.core.domain.gates import contrast, mask_certainty
+from services.core.domain.preprocess import HAND_PX, crop_square, standardise, whole
+from services.core.errors import InvalidRadiographError
+from training.data.radiographs import Dataset, Radiograph, report_missing
+from training.data.rows import Column, Rows
+from training.data.split import SHARES, Part
 from training.enhancement.hands import enhance, frame_masks, load_enhancer, load_segmenter, segmented_hand
 from training.jobs.command import JobConfig, command
+from training.models.enhancer import UNetGenerator
+from training.models.segmenter import FCDenseNet
+from training.run.exits import BadConfigurationError, Interrupted
+from training.run.journal import Journal
+from training.run.steps import stop_requests
 
-SHARD: Final = 100
-_WORKER: dict[str, Any] = {}
+LOG = logging.getLogger(__name__)
+CHUNK: Final = 16
+FAILURES_CSV: Final = "failures.csv"
+IMAGE: Final[Column] = ((HAND_PX, HAND_PX), "uint8")
+NUMBER: Final[Column] = ((), "float32")
+SEGMENTED: Final[dict[str, Column]] = {
+    "raw": IMAGE, "segmented": IMAGE, "fraction": NUMBER, "certainty": NUMBER, "contrast": NUMBER,
+}  # fmt: skip
+ENHANCED: Final[dict[str, Column]] = {"enhanced": IMAGE, "structure_change": NUMBER}
+
+Values = dict[str, NDArray[Any]]
 
 
 class HandsConfig(JobConfig):
-    """Which models prepare the hands, and where they go."""
+    """Which radiographs, which models prepare their hands, and where they go."""
 
-    data: Path
-    cache: Path
+    dataset: Dataset
+    out: Path
     segmenter: Path
     enhancer: Path | None = None
-    maximum_structure_change: float = 1.0
-    segment_px_train: int = SEGMENT_PX
-    processes: int = 2
+    maximum_structure_change: float = Field(1.0, gt=0)
     parts: tuple[Part, ...] = tuple(SHARES)
+    processes: int = Field(2, ge=1)
 
 
-def segment_all(config: HandsConfig, ids: NDArray[np.str_], parts: NDArray[np.str_]) -> NDArray[np.uint8]:
-    """Segmented hands (N, HAND_PX, HAND_PX), from the cache where it holds them.
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """The networks of one process, each with one thread: small batches on one core are the fastest."""
 
-    The work is cut into shards that stay on disk until all are there, so that a killed run goes on where it was.
-    """
-    path = config.cache / "segmented.npz"
-    if path.exists():
-        stored = np.load(path)
-        if np.array_equal(stored["ids"], ids):
-            hands: NDArray[np.uint8] = stored["hands"]
-            return hands
-    # Only training images may be segmented at less than full size: the others measure what is served.
-    shards = [
-        (size_px, chosen[start : start + SHARD])
-        for chosen, size_px in (
-            (np.flatnonzero(np.isin(parts, config.parts) & (parts != "train")), SEGMENT_PX),
-            (np.flatnonzero(np.isin(parts, config.parts) & (parts == "train")), config.segment_px_train),
-        )
-        for start in range(0, len(chosen), SHARD)
-    ]
-    hands = np.zeros((len(ids), HAND_PX, HAND_PX), np.uint8)
-    fraction, certainty = np.zeros(len(ids), np.float32), np.zeros(len(ids), np.float32)
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(config.processes, mp_context=context, initializer=_begin, initargs=(config,)) as pool:
-        for done, (indices, found) in enumerate(zip((s[1] for s in shards), pool.map(_shard, shards), strict=True)):
-            hands[indices], fraction[indices], certainty[indices] = (
-                found["hands"],
-                found["fraction"],
-                found["certainty"],
+    segmenter: FCDenseNet
+    enhancer: UNetGenerator | None
+    maximum_structure_change: float
+
+    def values(self, radiograph: Radiograph) -> Values:
+        """One row of every column. Raises InvalidRadiographError where there is no radiograph or no hand in it."""
+        frame = radiograph.frame()
+        ((probability, mask),) = frame_masks(self.segmenter, [frame])
+        if not mask.any():
+            raise InvalidRadiographError("no hand was found", field="mask")
+        hand = segmented_hand(frame, mask)
+        values = {
+            "raw": _bytes(crop_square(standardise(frame), whole(frame), size_px=HAND_PX)),
+            "segmented": _bytes(hand),
+            "fraction": np.float32(mask.mean()),
+            "certainty": np.float32(mask_certainty(probability, mask)),
+            "contrast": np.float32(contrast(frame)),
+        }
+        if self.enhancer is not None:
+            (enhanced,), (change,) = enhance(
+                self.enhancer, hand[None], maximum_structure_change=self.maximum_structure_change
             )
-            print(json.dumps({"shards": done + 1, "of": len(shards)}), flush=True)
-    _save(path, ids=ids, hands=hands, fraction=fraction, certainty=certainty)
-    shutil.rmtree(config.cache / "shards")
-    return hands
+            values |= {"enhanced": _bytes(enhanced), "structure_change": np.float32(change)}
+        return {name: np.asarray(value) for name, value in values.items()}
+
+
+def _bytes(image: NDArray[np.float32]) -> NDArray[np.uint8]:
+    return np.rint(image * 255).astype(np.uint8)
+
+
+_HERE: dict[str, Preparation] = {}
 
 
 def _begin(config: HandsConfig) -> None:
-    """Give a worker process its networks: one thread each, since small batches on one core are the fastest."""
+    """Make a process ready: it ends when the one that started it does, and leaves Ctrl-C to that one."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    _WORKER["folder"] = config.cache / "shards"
-    _WORKER["model"] = load_segmenter(config.segmenter)
-    _WORKER["frames"] = load_frames(read_rsna(config.data), config.cache / "frames.npz")
+    enhancer = load_enhancer(config.enhancer) if config.enhancer else None
+    _HERE["preparation"] = Preparation(load_segmenter(config.segmenter), enhancer, config.maximum_structure_change)
 
 
-def _shard(shard: tuple[int, NDArray[np.intp]]) -> dict[str, NDArray[np.generic]]:
-    size_px, indices = shard
-    path: Path = _WORKER["folder"] / f"{size_px}-{indices[0]}-{indices[-1]}.npz"
-    if not path.exists():
-        frames = _WORKER["frames"]
-        hands, fraction, certainty = [], [], []
-        for index, probability, mask in frame_masks(
-            _WORKER["model"], frames, indices, segment_px=size_px, batch_size=2
-        ):
-            hands.append(np.rint(segmented_hand(frames.frame(index), mask) * 255).astype(np.uint8))
-            fraction.append(mask.mean())
-            certainty.append(mask_certainty(probability, mask))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _save(path, hands=np.stack(hands), fraction=np.array(fraction), certainty=np.array(certainty))
-    return dict(np.load(path))
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _prepare(radiographs: Sequence[Radiograph]) -> list[Values | str]:
+    """What was made of each, or why nothing could be."""
+    results: list[Values | str] = []
+    for radiograph in radiographs:
+        try:
+            results.append(_HERE["preparation"].values(radiograph))
+        except (InvalidRadiographError, OSError) as error:
+            results.append(str(error))
+    return results
+
+
+def results(
+    config: HandsConfig, radiographs: Sequence[Radiograph], rows: NDArray[np.intp]
+) -> Generator[tuple[int, Values | str], None, None]:
+    """Row and result of each of `rows`, computed in processes of their own; ends them when it is closed."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(config.processes, mp_context=context, initializer=_begin, initargs=(config,)) as pool:
+        try:
+            chunks = [rows[start : start + CHUNK].tolist() for start in range(0, len(rows), CHUNK)]
+            found = pool.map(_prepare, [[radiographs[row] for row in chunk] for chunk in chunks])
+            for chunk, made in zip(chunks, found, strict=True):
+                yield from zip(chunk, made, strict=True)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def made_by(config: HandsConfig) -> str:
+    """What the rows depend on beside the radiographs: the models, the gate and the code before them."""
+    files = [path for path in (config.segmenter, config.enhancer) if path is not None]
+    try:
+        parts = [sha256(path.read_bytes()).hexdigest() for path in files]
+    except OSError as error:
+        raise BadConfigurationError(str(error)) from error
+    return " ".join([*parts, str(config.maximum_structure_change), preprocessing_sha256()])
 
 
 def run(config: HandsConfig) -> None:
-    """Segment, then enhance where an enhancer is given."""
-    cv2.setNumThreads(1)
-    samples = read_rsna(config.data)
-    ids = np.array([sample.id for sample in samples])
-    split = read_split()
-    hands = segment_all(config, ids, np.array([split[sample.id] for sample in samples]))
-    if config.enhancer is None:
-        return
-    model = load_enhancer(config.enhancer)
-    changes = np.zeros(len(ids), np.float32)
-    prepared = np.flatnonzero(hands.any(axis=(1, 2)))
-    for start in range(0, len(prepared), 8):
-        rows = prepared[start : start + 8]
-        before = np.asarray(hands[rows], np.float32) / np.float32(255)
-        result, changes[rows] = enhance(model, before, maximum_structure_change=config.maximum_structure_change)
-        hands[rows] = np.rint(result * 255)
-        if start % 1024 == 0:
-            print(json.dumps({"enhanced": start, "of": len(prepared)}), flush=True)
-    _save(config.cache / "hands.npz", ids=ids, hands=hands, structure_change=changes)
-
-
-def _save(path: Path, **arrays: NDArray[np.generic]) -> None:
-    temporary = path.with_suffix(".partial.npz")
-    np.savez(temporary, allow_pickle=False, **arrays)
-    temporary.rename(path)
+    """Prepare what is missing; a killed run loses at most the chunks that it was at."""
+    radiographs = [r for r in config.dataset.read() if r.part in config.parts]
+    columns = SEGMENTED | (ENHANCED if config.enhancer else {})
+    prepared = Rows.make(config.out, [r.id for r in radiographs], columns, made_by=made_by(config))
+    missing = prepared.missing
+    failures: dict[str, str] = {}
+    with (
+        Journal(config.out, title="hands", total=len(missing)) as journal,
+        stop_requests() as stopping,
+        closing(results(config, radiographs, missing)) as found,
+    ):
+        for done, (row, result) in enumerate(found, 1):
+            if isinstance(result, str):
+                failures[radiographs[row].id] = result
+            else:
+                prepared.write(np.array([row]), **{name: value[None] for name, value in result.items()})
+            if done % 100 == 0 or done == len(missing):
+                journal.record(done, missing=len(missing) - done, failed=len(failures))
+            if stopping():
+                raise Interrupted(f"stopped after {done} of {len(missing)} radiographs; start it again to go on")
+    report_missing("could not be prepared", list(failures), of=len(radiographs))
+    with (config.out / FAILURES_CSV).open("w", newline="") as file:
+        csv.writer(file).writerows([("id", "reason"), *failures.items()])
 
 
 if __name__ == "__main__":

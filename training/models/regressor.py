@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from services.core.domain.contracts import SEX_ORDER
 from training.models import backbones
-from training.models.backbones import FLOWS, Flow
+from training.models.backbones import Flow
 
 AGE_MEAN_MONTHS: Final = 127.0
 AGE_SCALE_MONTHS: Final = 41.0
@@ -44,12 +44,6 @@ class TransferNetwork(nn.Module):
     def flows(self) -> dict[Flow, nn.Sequential]:
         """The backbone's blocks by flow, sharing its weights."""
         return backbones.flows(self.backbone_name, self.backbone)
-
-    def stage_modules(self, stage: str) -> nn.Sequential:
-        """The backbone's modules of one flow."""
-        if stage not in FLOWS:
-            raise ValueError(f"no flow {stage!r}; known are {FLOWS}")
-        return self.flows()[stage]
 
 
 class BoneAgeRegressor(TransferNetwork):
