@@ -4,14 +4,12 @@ from collections.abc import Iterator
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from services.core.domain.metrics import dice
 from services.core.domain.postprocess import hand_mask
-from training.models.segmenter import FCDenseNet
-
-Image = NDArray[np.float32]
+from training.active_learning.learner import Image, probability
 
 
 def views(image: Image) -> Iterator[tuple[Image, bool]]:
@@ -22,14 +20,13 @@ def views(image: Image) -> Iterator[tuple[Image, bool]]:
     yield np.asarray(cv2.GaussianBlur(image, (0, 0), 1.0), np.float32), True
 
 
-def pseudo_label(model: FCDenseNet, image: Image) -> tuple[NDArray[np.bool_], float]:
+def pseudo_label(network: nn.Module, image: Image) -> tuple[NDArray[np.bool_], float]:
     """The mask (S, S) of the mean of all views, and the smallest Dice of a view's own mask with it."""
     found = []
     for view, mirrored in views(image):
-        seen = np.ascontiguousarray(view[:, ::-1] if mirrored else view)
-        batch = torch.from_numpy(seen)[None, None].contiguous(memory_format=torch.channels_last)
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-            probability = model(batch).float().sigmoid().numpy()[0, 0]
-        found.append(probability[:, ::-1] if mirrored else probability)
+        if mirrored:
+            found.append(probability(network, view[None, :, ::-1])[0, :, ::-1])
+        else:
+            found.append(probability(network, view[None])[0])
     mask = hand_mask(np.mean(found, axis=0, dtype=np.float32))
-    return mask, min(dice(hand_mask(np.ascontiguousarray(probability)), mask) for probability in found)
+    return mask, min(dice(hand_mask(np.ascontiguousarray(one)), mask) for one in found)

@@ -5,47 +5,56 @@ that this one sees alike however they are shown: half of each batch is theirs, h
 """
 
 import json
-from dataclasses import replace
+import logging
+from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
+from typing import Final
 
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
+import yaml
+from pydantic import Field
 
-from services.core.domain.metrics import dice
-from services.core.domain.postprocess import hand_mask
-from services.core.domain.preprocess import resize, segmenter_input
+from services.core.domain.preprocess import SEGMENT_PX, segmenter_input
+from services.core.errors import InvalidRadiographError
+from training.active_learning.learner import Outlines, Phase, SegmenterLearner, new_network
 from training.active_learning.pseudo_labels import pseudo_label
-from training.data.augment import apply_geometry, apply_intensity, store
-from training.data.masks import read_masks, segmenter_pair
-from training.data.radiographs import Dataset, Radiograph, image_files
-from training.data.scenes import draw_scene_change, draw_surroundings
+from training.data.masks import MaskedRadiograph, read_masks, segmenter_pair
+from training.data.radiographs import Dataset, Radiograph, image_files, report_missing
+from training.data.rows import Column, Rows
 from training.data.split import MASK_TEST_CSV, read_ids
+from training.evaluation.curves import draw_curves
 from training.jobs.command import JobConfig, command
-from training.models.segmenter import FCDenseNet, segmentation_loss
+from training.models.segmenter import FCDenseNet
+from training.run.checkpoint import Checkpoint
+from training.run.exits import BadConfigurationError
+from training.run.journal import Journal, read_journal
+from training.run.steps import run_steps
 
-Pairs = list[tuple[NDArray[np.float32], NDArray[np.float32]]]
-
-
-class PhaseConfig(JobConfig):
-    """Some steps at one image size and top learning rate."""
-
-    size_px: int
-    steps: int
-    batch_size: int
-    learning_rate: float
+LOG = logging.getLogger(__name__)
+SIDE: Final = (SEGMENT_PX, SEGMENT_PX)
+PSEUDO_LABELS: Final[dict[str, Column]] = {
+    "image": (SIDE, "uint8"),
+    "mask": (SIDE, "bool"),
+    "agreement": ((), "float32"),
+}
 
 
 class PseudoLabelConfig(JobConfig):
     """How many training radiographs are outlined, and the least agreement (Dice) that makes an outline a label."""
 
-    radiographs: int
-    agreement: float
+    radiographs: int = Field(ge=1)
+    agreement: float = Field(ge=0, le=1)
 
 
 class SegmenterConfig(JobConfig):
-    """Everything a run depends on; it goes whole into the model's card."""
+    """Everything a run depends on; it goes whole into the model's card.
+
+    `masks` holds the folders `image` and `mask`; those that `never_train` (CSV, id) names are left out, and so are
+    `selection_images` that choose the best weights. `start_from` is the `weights.pt` of another run.
+    """
 
     dataset: Dataset
     masks: Path
@@ -53,123 +62,95 @@ class SegmenterConfig(JobConfig):
     out: Path
     start_from: Path | None = None
     seed: int
-    selection_images: int
-    validate_every: int
+    selection_images: int = Field(ge=1)
+    validate_every: int = Field(ge=1)
     pseudo_labels: PseudoLabelConfig | None = None
-    phases: list[PhaseConfig]
-
-
-def training_batch(
-    sources: list[Pairs], rng: np.random.Generator, phase: PhaseConfig
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """One augmented batch, both (B, 1, size_px, size_px); each of `sources` gives as many pairs as the others."""
-    inputs, targets = [], []
-    for place in range(phase.batch_size):
-        pairs = sources[place % len(sources)]
-        image, mask = pairs[int(rng.integers(len(pairs)))]
-        change = draw_scene_change(rng)
-        image, mask = apply_geometry(image, change), apply_geometry(mask, change)
-        image = draw_surroundings(apply_intensity(image, change), mask > 0.5, rng)
-        inputs.append(resize(store(image, change), height=phase.size_px, width=phase.size_px))
-        targets.append(resize(mask, height=phase.size_px, width=phase.size_px) >= 0.5)
-    return (
-        torch.from_numpy(np.stack(inputs)[:, None]).contiguous(memory_format=torch.channels_last),
-        torch.from_numpy(np.stack(targets)[:, None].astype(np.float32)),
-    )
-
-
-def coarser(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(S, S) as it comes from a smaller, compressed file: what must not change a mask."""
-    return store(image, replace(draw_scene_change(np.random.default_rng(0)), resolution=0.6, jpeg_quality=40))
-
-
-def mean_dice(model: FCDenseNet, pairs: Pairs) -> tuple[float, float]:
-    """Mean and smallest Dice of the final mask (Otsu, largest component, filled) on pairs as they are and coarser."""
-    model.eval()
-    scores = []
-    for form, mask in [(form, mask) for image, mask in pairs for form in (image, coarser(image))]:
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-            logits = model(torch.from_numpy(form)[None, None].contiguous(memory_format=torch.channels_last))
-        scores.append(dice(hand_mask(logits.float().sigmoid().numpy()[0, 0]), mask >= 0.5))
-    model.train()
-    return float(np.mean(scores)), float(np.min(scores))
-
-
-def pseudo_pairs(
-    model: FCDenseNet, radiographs: list[Radiograph], config: PseudoLabelConfig, folder: Path, rng: np.random.Generator
-) -> Pairs:
-    """Input and pseudo-label of those drawn radiographs that reach the agreement, kept in `folder`."""
-    kept = folder / "pseudo-labels.npz"
-    if not kept.exists():
-        model.eval()
-        images, masks, agreements = [], [], []
-        for index in rng.permutation(len(radiographs))[: config.radiographs]:
-            image = segmenter_input(radiographs[int(index)].frame())
-            mask, agreement = pseudo_label(model, image)
-            images.append(image.astype(np.float16))
-            masks.append(mask)
-            agreements.append(agreement)
-        temporary = kept.with_suffix(".partial.npz")
-        np.savez_compressed(temporary, images=np.stack(images), masks=np.stack(masks), agreements=np.array(agreements))
-        temporary.rename(kept)
-        model.train()
-    found = np.load(kept)
-    sure = np.flatnonzero(found["agreements"] >= config.agreement)
-    images, masks = found["images"], found["masks"]
-    return [(images[i].astype(np.float32), masks[i].astype(np.float32)) for i in sure]
+    phases: list[Phase] = Field(min_length=1)
+    checkpoint_every_s: float = Field(120.0, gt=0)
 
 
 def run(config: SegmenterConfig) -> None:
-    """Train; `best.pt` is the checkpoint with the best Dice on the selection images (never the test masks)."""
+    """Train, or go on; `weights.pt` are the best on the selection images, `curves.png` shows the way there."""
     cv2.setNumThreads(1)
-    torch.manual_seed(config.seed)
-    rng = np.random.default_rng(config.seed)
+    network = _network(config)
     held = set(read_ids(config.never_train))
-    outlined = read_masks(config.masks, config.dataset.true_shapes())
-    pairs = [segmenter_pair(pair) for pair in outlined if pair.id not in held]
-    order = rng.permutation(len(pairs))
-    selection = [pairs[i] for i in order[: config.selection_images]]
-    train = [pairs[i] for i in order[config.selection_images :]]
-    model = FCDenseNet().to(memory_format=torch.channels_last)
-    if config.start_from is not None:
-        model.load_state_dict(torch.load(config.start_from, weights_only=True)["model"])
+    outlined = [pair for pair in read_masks(config.masks, config.dataset.true_shapes()) if pair.id not in held]
+    if len(outlined) <= config.selection_images:
+        raise BadConfigurationError(f"{config.masks}: {len(outlined)} outlines leave none to train on")
+    order = np.random.default_rng(0).permutation(len(outlined))  # the same in every run, whatever its seed
+    selection, train = order[: config.selection_images], order[config.selection_images :]
+    sources = [_outlines([outlined[i] for i in train])]
     config.out.mkdir(parents=True, exist_ok=True)
-    sources = [train]
+    (config.out / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
     if config.pseudo_labels is not None:
         drawn = image_files(config.masks / "mask")
         others = [r for r in config.dataset.read() if r.part == "train" and r.id not in drawn]
-        sources.append(pseudo_pairs(model, others, config.pseudo_labels, config.out, rng))
-    best = 0.0
-    with (config.out / "log.jsonl").open("a", buffering=1) as log:
-        for phase in config.phases:
-            optimiser = torch.optim.AdamW(model.parameters(), lr=phase.learning_rate, weight_decay=1e-4)
-            schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, phase.learning_rate, total_steps=phase.steps)
-            for step in range(1, phase.steps + 1):
-                images, masks = training_batch(sources, rng, phase)
-                with torch.autocast("cpu", torch.bfloat16):
-                    logits = model(images)
-                loss = segmentation_loss(logits.float(), masks)
-                optimiser.zero_grad()
-                loss.backward()
-                optimiser.step()
-                schedule.step()
-                if step % config.validate_every == 0 or step == phase.steps:
-                    mean, worst = mean_dice(model, selection)
-                    print(
-                        json.dumps(
-                            {
-                                "size_px": phase.size_px,
-                                "step": step,
-                                "loss": float(loss.detach()),
-                                "selection_dice": mean,
-                                "selection_dice_min": worst,
-                            }
-                        ),
-                        file=log,
-                    )
-                    if mean >= best:
-                        best = mean
-                        torch.save({"model": model.state_dict(), "selection_dice": mean}, config.out / "best.pt")
+        made_by = sha256(config.start_from.read_bytes()).hexdigest() if config.start_from else f"seed {config.seed}"
+        sources.append(
+            pseudo_labels(
+                network, others, config.pseudo_labels, config.out / "pseudo-labels", seed=config.seed, made_by=made_by
+            )
+        )
+    learner = SegmenterLearner(
+        network, sources=sources, selection=_outlines([outlined[i] for i in selection]), phases=config.phases,
+        validate_every=config.validate_every, seed=config.seed,
+    )  # fmt: skip
+    with Journal(config.out, title="segmenter", total=learner.steps) as journal:
+        checkpoint = Checkpoint(config.out / "last.pt", every_s=config.checkpoint_every_s)
+        run_steps(learner, steps=learner.steps, checkpoint=checkpoint, journal=journal)
+    torch.save({"model": learner.best, "selection_dice": learner.score}, config.out / "weights.partial")
+    (config.out / "weights.partial").replace(config.out / "weights.pt")
+    (config.out / "figures.json").write_text(json.dumps({"selection_dice": learner.score}) + "\n")
+    draw_curves(read_journal(config.out), config.out / "curves.png", images_a_step=config.phases[-1].batch_size)
+
+
+def _network(config: SegmenterConfig) -> FCDenseNet:
+    network = new_network(config.seed)
+    if config.start_from is not None:
+        try:
+            network.load_state_dict(torch.load(config.start_from, weights_only=True)["model"])
+        except (OSError, RuntimeError, KeyError) as error:
+            raise BadConfigurationError(f"start_from: {config.start_from}: {error}") from error
+    return network
+
+
+def _outlines(pairs: Sequence[MaskedRadiograph]) -> Outlines:
+    both = [segmenter_pair(pair) for pair in pairs]
+    return Outlines.of([(image, mask >= 0.5) for image, mask in both])
+
+
+def pseudo_labels(
+    network: FCDenseNet,
+    radiographs: Sequence[Radiograph],
+    config: PseudoLabelConfig,
+    folder: Path,
+    *,
+    seed: int,
+    made_by: str,
+) -> Outlines:
+    """The pseudo-labels that reach the agreement, of as many drawn radiographs as are wanted; kept in `folder`."""
+    order = np.random.default_rng(seed).permutation(len(radiographs))[: config.radiographs]
+    chosen = [radiographs[int(index)] for index in order]
+    kept = Rows.make(folder, [r.id for r in chosen], PSEUDO_LABELS, made_by=made_by)
+    network.eval()
+    failed = []
+    for row in kept.missing:
+        try:
+            image = segmenter_input(chosen[row].frame())
+        except (InvalidRadiographError, OSError):
+            failed.append(chosen[row].id)
+            continue
+        mask, agreement = pseudo_label(network, image)
+        kept.write(
+            np.array([row]), image=np.rint(image * 255).astype(np.uint8)[None], mask=mask[None],
+            agreement=np.array([agreement], np.float32),
+        )  # fmt: skip
+    report_missing("cannot be read", failed, of=len(chosen))
+    sure = np.flatnonzero(kept.done & (kept.columns["agreement"] >= config.agreement))
+    LOG.info("%d of %d outlines agree and are learnt from", len(sure), len(chosen))
+    if not len(sure):
+        raise BadConfigurationError(f"pseudo_labels: no outline reaches an agreement of {config.agreement}")
+    return Outlines(np.asarray(kept.columns["image"][sure]), np.asarray(kept.columns["mask"][sure]))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """The stages of paced transfer learning (paper 2.4): what is trained in each, for how long and how fast."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -9,6 +8,7 @@ from torch import nn
 
 from training.models.backbones import FLOWS, Flow
 from training.models.regressor import TransferNetwork
+from training.run.schedule import cosine_rate
 
 HEAD: Final = "head"
 
@@ -53,12 +53,9 @@ class Stage:
 
     def rate(self, seen: int, budget: int) -> float:
         """Learning rate after `seen` of `budget` images."""
-        progress = min(1.0, seen / max(budget, 1))
-        if progress < self.warm_up:
-            return self.learning_rate * max(progress / self.warm_up, 0.01)
-        down = (progress - self.warm_up) / max(1 - self.warm_up, 1e-9)
-        cosine = (1 + math.cos(math.pi * down)) / 2
-        return self.learning_rate * (self.final_fraction + (1 - self.final_fraction) * cosine)
+        return cosine_rate(
+            seen / max(budget, 1), top=self.learning_rate, warm_up=self.warm_up, final_fraction=self.final_fraction
+        )
 
     def freeze(self, network: TransferNetwork) -> None:
         """Let only this stage's modules learn; the others stay in evaluation mode, batch norm to the byte."""

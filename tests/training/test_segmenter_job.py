@@ -1,0 +1,143 @@
+"""The job that trains a segmenter: it learns, goes on after a kill to the same weights, and says what is wrong."""
+
+import io
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+torch = pytest.importorskip("torch", reason="needs the training extra: pip install -e '.[training]'")
+
+from training.active_learning.learner import Outlines, Phase, SegmenterLearner, mean_dice, new_network  # noqa: E402
+from training.run.journal import read_journal  # noqa: E402
+
+PATIENCE_S = 300
+
+
+@pytest.fixture
+def project(tmp_path):
+    """Eight outlined bright ellipses, four more without an outline, one broken."""
+    rng = np.random.default_rng(0)
+    for folder in ("images", "masks/image", "masks/mask"):
+        (tmp_path / folder).mkdir(parents=True)
+    for number in range(12):
+        mask = np.zeros((96, 80), np.uint8)
+        cv2.ellipse(mask, (40, 48), (int(rng.integers(14, 25)), int(rng.integers(25, 40))), 10, 0, 360, 255, -1)
+        picture = np.clip(np.where(mask > 0, 170, 30) + rng.normal(0, 8, mask.shape), 0, 255).astype(np.uint8)
+        cv2.imwrite(str(tmp_path / "images" / f"{number}.png"), picture)
+        if number < 8:
+            cv2.imwrite(str(tmp_path / "masks/image" / f"{number}.png"), picture)
+            cv2.imwrite(str(tmp_path / "masks/mask" / f"{number}.png"), mask)
+    (tmp_path / "images" / "11.png").write_bytes(b"no image")
+    (tmp_path / "labels.csv").write_text("\n".join(["id,boneage,male", *(f"{i},100,True" for i in range(12))]) + "\n")
+    (tmp_path / "split.csv").write_text("\n".join(["id,part", *(f"{i},train" for i in range(12))]) + "\n")
+    (tmp_path / "never.csv").write_text("id\n0\n")
+    return tmp_path
+
+
+def job(project, **changes):
+    """The job, to its end."""
+    dataset = {name: str(project / file) for name, file in
+               (("images", "images"), ("labels", "labels.csv"), ("split", "split.csv"))}  # fmt: skip
+    values = {
+        "dataset": dataset, "masks": str(project / "masks"), "never_train": str(project / "never.csv"),
+        "out": str(project / "out"), "seed": 1, "selection_images": 2, "validate_every": 4,
+        "phases": [{"size_px": 32, "steps": 4, "batch_size": 2, "learning_rate": 0.001},
+                   {"size_px": 64, "steps": 4, "batch_size": 2, "learning_rate": 0.001}],
+    } | changes  # fmt: skip
+    (project / "segmenter.yaml").write_text(yaml.safe_dump(values))
+    command = [sys.executable, "-m", "training.jobs.segmenter", "--config", str(project / "segmenter.yaml")]
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+
+
+def outlines(count, *, seed=0):
+    """Bright squares in the dark."""
+    rng = np.random.default_rng(seed)
+    masks = np.zeros((count, 64, 64), bool)
+    for mask in masks:
+        top, left = rng.integers(6, 20, 2)
+        mask[top : top + 36, left : left + 28] = True
+    images = np.where(masks, 200, 40) + rng.normal(0, 6, masks.shape)
+    return Outlines(np.clip(images, 0, 255).astype(np.uint8), masks)
+
+
+def test_it_learns():
+    """A few dozen steps suffice for bright squares on dark ground, in any pose, exposure and surrounding."""
+    learner = SegmenterLearner(
+        new_network(0), sources=[outlines(8)], selection=outlines(4, seed=1),
+        phases=[Phase(64, 48, 4, 0.004)], validate_every=24, seed=2,
+    )  # fmt: skip
+    before, _ = mean_dice(learner.network, learner.selection, size_px=64)
+    for step in range(1, learner.steps + 1):
+        learner.step(step)
+    assert learner.score > max(0.85, before + 0.1)
+
+
+def test_resumed_run_ends_with_the_same_weights():
+    """A state taken at any step and given to a new learner leads to the same end, to the byte."""
+
+    def learner():
+        phases = [Phase(32, 3, 2, 0.002), Phase(64, 3, 2, 0.001)]
+        return SegmenterLearner(
+            new_network(0), sources=[outlines(4), outlines(3, seed=5)], selection=outlines(2, seed=1), phases=phases,
+            validate_every=2, seed=2,
+        )  # fmt: skip
+
+    whole = learner()
+    states = []
+    for step in range(1, 7):
+        states.append(io.BytesIO())
+        torch.save(whole.state(), states[-1])
+        whole.step(step)
+    for done in (1, 3, 4):
+        resumed = learner()
+        states[done].seek(0)
+        resumed.restore(torch.load(states[done], weights_only=True))
+        for step in range(done + 1, 7):
+            resumed.step(step)
+        assert all(torch.equal(a, b) for a, b in zip(whole.best.values(), resumed.best.values(), strict=True))
+        assert resumed.score == whole.score
+
+
+def test_job_trains_and_then_learns_from_its_own_outlines(project):
+    """A first run from people's outlines, a second that adds its own; the broken file is named, not dropped."""
+    first = job(project)
+    assert first.returncode == 0, first.stderr
+    assert (project / "out" / "curves.png").stat().st_size > 1000
+    scores = [entry["validation_dice"] for entry in read_journal(project / "out") if "validation_dice" in entry]
+    assert len(scores) == 2
+    second = job(
+        project, out=str(project / "second"), start_from=str(project / "out" / "weights.pt"),
+        pseudo_labels={"radiographs": 10, "agreement": 0.0},
+    )  # fmt: skip
+    assert second.returncode == 0, second.stderr
+    assert "1 of 4 radiographs cannot be read: 11" in second.stderr
+    weights = [torch.load(project / folder / "weights.pt", weights_only=True)["model"] for folder in ("out", "second")]
+    assert not torch.equal(weights[0]["last.weight"], weights[1]["last.weight"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"selection_images": 7}, "leave none to train on"),
+        ({"start_from": "nowhere.pt"}, "nowhere.pt"),
+        ({"phases": [{"size_px": 33, "steps": 1, "batch_size": 1, "learning_rate": 0.1}]}, "a size that 8 divides"),
+        ({"pseudo_labels": {"radiographs": 4, "agreement": 1.0}}, "no outline reaches an agreement of 1.0"),
+    ],
+)
+def test_wrong_configuration_ends_with_its_reason(project, changes, message):
+    """Exit code 64, and what is wrong."""
+    refused = job(project, **changes)
+    assert refused.returncode == 64, refused.stderr
+    assert message in refused.stderr
+
+
+def test_mask_without_a_radiograph_is_named(project):
+    """It is not left out in silence."""
+    (project / "masks/image/3.png").unlink()
+    refused = job(project)
+    assert refused.returncode == 64
+    assert "1 masks without a radiograph: 3" in refused.stderr
