@@ -19,10 +19,11 @@ TRANSITIONS: Final = 3
 class DenseBlock(nn.Module):
     """Layers of batch norm, ReLU and 3x3 convolution, each fed with all before it: (B, C, H, W) -> (B, C', H, W).
 
-    With `keep_input` C' = C + layers x growth; without, only what the block itself adds.
+    With `keep_input` C' = C + layers x growth; without, only what the block itself adds. `dropout` is the share of each
+    layer's maps that training leaves out.
     """
 
-    def __init__(self, channels: int, layers: int, *, keep_input: bool) -> None:
+    def __init__(self, channels: int, layers: int, *, keep_input: bool, dropout: float = 0.0) -> None:
         super().__init__()
         self.keep_input = keep_input
         self.layers = nn.ModuleList(
@@ -30,6 +31,7 @@ class DenseBlock(nn.Module):
                 nn.BatchNorm2d(channels + i * GROWTH),
                 nn.ReLU(),
                 nn.Conv2d(channels + i * GROWTH, GROWTH, 3, padding=1, bias=False),
+                *([nn.Dropout2d(dropout)] if dropout else []),
             )
             for i in range(layers)
         )
@@ -45,29 +47,30 @@ class FCDenseNet(nn.Module):
     """(B, 1, H, W) radiographs -> logits (B, 1, H, W); H and W are multiples of 8.
 
     Three transitions down, three up, 192 feature maps in the middle, which flattened are the image's feature vector.
+    With `dropout` (0.2 in the paper that the network is from) it can say how unsure it is; the weights are the same.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, dropout: float = 0.0) -> None:
         super().__init__()
         channels = FIRST_CHANNELS
         self.first = nn.Conv2d(1, channels, 3, padding=1)
         self.down, self.transitions_down = nn.ModuleList(), nn.ModuleList()
         skips: list[int] = []
         for _ in range(TRANSITIONS):
-            self.down.append(DenseBlock(channels, LAYERS, keep_input=True))
+            self.down.append(DenseBlock(channels, LAYERS, keep_input=True, dropout=dropout))
             channels += LAYERS * GROWTH
             skips.append(channels)
             self.transitions_down.append(
                 nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU(), nn.Conv2d(channels, channels, 1), nn.MaxPool2d(2))
             )
-        self.middle = DenseBlock(channels, MIDDLE_LAYERS, keep_input=True)
+        self.middle = DenseBlock(channels, MIDDLE_LAYERS, keep_input=True, dropout=dropout)
         channels += MIDDLE_LAYERS * GROWTH
         self.middle_channels = channels
         self.transitions_up, self.up = nn.ModuleList(), nn.ModuleList()
         added = LAYERS * GROWTH
         for skip in reversed(skips):
             self.transitions_up.append(nn.ConvTranspose2d(channels, added, 2, stride=2))
-            self.up.append(DenseBlock(added + skip, LAYERS, keep_input=False))
+            self.up.append(DenseBlock(added + skip, LAYERS, keep_input=False, dropout=dropout))
             channels = added
         self.last = nn.Conv2d(channels, 1, 1)
 
@@ -81,12 +84,16 @@ class FCDenseNet(nn.Module):
             x = transition(x)
         return self.middle(x), skips
 
-    def forward(self, x: Tensor) -> Tensor:
-        x, skips = self.bottleneck(x)
+    def expand(self, x: Tensor, skips: list[Tensor]) -> Tensor:
+        """Logits (B, 1, H, W) of what `bottleneck` returned."""
+        skips = list(skips)
         for transition, block in zip(self.transitions_up, self.up, strict=True):
             x = block(torch.cat([transition(x), skips.pop()], dim=1))
         logits: Tensor = self.last(x)
         return logits
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.expand(*self.bottleneck(x))
 
 
 def segmentation_loss(logits: Tensor, mask: Tensor) -> Tensor:

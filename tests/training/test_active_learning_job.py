@@ -1,0 +1,171 @@
+"""Active learning as a job: rounds, oracles that take their time, kills, and what is wrong in its configuration."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+torch = pytest.importorskip("torch", reason="needs the training extra: pip install -e '.[training]'")
+
+from training.active_learning.oracles import merged  # noqa: E402
+from training.run.exits import ExitCode  # noqa: E402
+
+COUNT = 20
+PATIENCE_S = 300
+
+
+@pytest.fixture
+def project(tmp_path):
+    """Twenty outlined ellipses in noise; 2 select, 2 test, the others may be asked."""
+    rng = np.random.default_rng(0)
+    for folder in ("images", "masks/image", "masks/mask"):
+        (tmp_path / folder).mkdir(parents=True)
+    for number in range(COUNT):
+        mask = np.zeros((90, 70), np.uint8)
+        cv2.ellipse(mask, (35, 45), (int(rng.integers(12, 20)), int(rng.integers(22, 36))), 8, 0, 360, 255, -1)
+        picture = np.clip(np.where(mask > 0, 170, 30) + rng.normal(0, 8, mask.shape), 0, 255).astype(np.uint8)
+        for folder, image in (("images", picture), ("masks/image", picture), ("masks/mask", mask)):
+            cv2.imwrite(str(tmp_path / folder / f"{number}.png"), image)
+    (tmp_path / "labels.csv").write_text(
+        "\n".join(["id,boneage,male", *(f"{i},100,True" for i in range(COUNT))]) + "\n"
+    )
+    (tmp_path / "split.csv").write_text("\n".join(["id,part", *(f"{i},train" for i in range(COUNT))]) + "\n")
+    (tmp_path / "selection.csv").write_text("id\n0\n1\n")
+    (tmp_path / "test.csv").write_text("id\n2\n3\n")
+    return tmp_path
+
+
+def job(project, *, plan=None, **changes):
+    """The job, to its end."""
+    dataset = {name: str(project / file) for name, file in
+               (("images", "images"), ("labels", "labels.csv"), ("split", "split.csv"))}  # fmt: skip
+    values = {
+        "dataset": dataset, "masks": str(project / "masks"), "selection": str(project / "selection.csv"),
+        "test": str(project / "test.csv"), "out": str(project / "out"),
+        "oracle": {"kind": "ground_truth", "masks": str(project / "masks" / "mask")},
+        "plan": {
+            "strategy": "committee", "members": 2, "start": 4, "per_round": 3, "maximum_labels": 10, "patience": 9,
+            "phases": [{"size_px": 64, "steps": 2, "batch_size": 2, "learning_rate": 0.001}], "validate_every": 2,
+            "seed": 1, "size_px": 64,
+        } | (plan or {}),
+    } | changes  # fmt: skip
+    (project / "job.yaml").write_text(yaml.safe_dump(values))
+    command = [sys.executable, "-m", "training.jobs.active_learning", "--config", str(project / "job.yaml")]
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+
+
+def rounds(project):
+    """Figures of the rounds."""
+    return [json.loads(path.read_text()) for path in sorted((project / "out").glob("round-*/figures.json"))]
+
+
+def column(path, name):
+    """One column of a CSV file."""
+    with path.open(newline="") as file:
+        return [row[name] for row in csv.DictReader(file)]
+
+
+def test_rounds_ask_until_the_budget_is_spent(project):
+    """Each run does one round; every pool image is scored once, the highest are asked, nothing held back ever is."""
+    for _ in range(4):
+        done = job(project)
+        assert done.returncode == 0, done.stderr
+    figures = rounds(project)
+    assert [entry["labels"] for entry in figures] == [4, 7, 10]
+    assert [entry["converged"] for entry in figures] == [False, False, True]
+    start = column(project / "out" / "start.csv", "id")
+    for number, asked_before in ((0, start), (1, start + column(project / "out" / "round-00" / "query.csv", "id"))):
+        folder = project / "out" / f"round-{number:02d}"
+        ids, scores = column(folder / "scores.csv", "id"), column(folder / "scores.csv", "dissimilarity")
+        assert sorted(ids) == sorted({str(i) for i in range(4, COUNT)} - set(asked_before))
+        ordered = [id_ for _, id_ in sorted(zip(scores, ids, strict=True), key=lambda pair: -float(pair[0]))]
+        assert column(folder / "query.csv", "id") == ordered[:3]
+    assert (project / "out" / "labels.png").stat().st_size > 1000
+
+
+def test_people_may_take_their_time(project):
+    """Questions and suggestions go out as files; until all answers are there the job says how many are awaited."""
+    oracle = {"kind": "folder", "folder": str(project / "desk"), "annotators": 2}
+    awaited = job(project, oracle=oracle)
+    assert awaited.returncode == ExitCode.WAITING_FOR_LABELS
+    assert "4 outlines are awaited" in awaited.stderr
+    asked = column(project / "out" / "start.csv", "id")
+    assert {path.name for path in (project / "desk" / "questions").iterdir()} == {
+        f"{id_}{suffix}.png" for id_ in asked for suffix in ("", ".suggestion")
+    }
+    for annotator in ("ada", "eve"):
+        (project / "desk" / "answers" / annotator).mkdir()
+        for id_ in asked[: 4 if annotator == "ada" else 3]:
+            shutil.copy(project / "masks/mask" / f"{id_}.png", project / "desk" / "answers" / annotator)
+    assert "1 outlines are awaited" in job(project, oracle=oracle).stderr
+    shutil.copy(project / "masks/mask" / f"{asked[3]}.png", project / "desk" / "answers" / "eve")
+    done = job(project, oracle=oracle)
+    assert done.returncode == 0, done.stderr
+    assert rounds(project)[0]["labels"] == 4
+    answers = (project / "out" / "answers.csv").read_text().split()
+    assert sorted(answers) == sorted(f"{id_},2,1.0000" for id_ in asked)
+    assert len(list((project / "desk" / "questions").iterdir())) == 2 * (4 + 3)
+
+
+def test_killed_round_ends_as_if_it_had_not_been(project, tmp_path):
+    """Members and scores that are there are not made again; the query is the same."""
+    assert job(project).returncode == 0
+    folder = project / "out" / "round-00"
+    query, scores = (folder / "query.csv").read_text(), (folder / "scores.csv").read_text()
+    for name in ("figures.json", "query.csv"):
+        (folder / name).unlink()
+    (folder / "scores.csv").write_text(scores[: len(scores) // 2])
+    (folder / "member-1" / "weights.pt").unlink()
+    trained = (folder / "member-0" / "weights.pt").stat().st_mtime_ns
+    assert job(project).returncode == 0
+    assert (folder / "query.csv").read_text() == query
+    assert sorted((folder / "scores.csv").read_text().split()) == sorted(scores.split())
+    assert (folder / "member-0" / "weights.pt").stat().st_mtime_ns == trained
+
+
+def test_broken_radiograph_is_named_and_never_asked(project):
+    """It is left out of the pool, aloud."""
+    (project / "images" / "9.png").write_bytes(b"")
+    done = job(project, plan={"strategy": "random", "members": 1})
+    assert done.returncode == 0, done.stderr
+    assert "1 of 16 radiographs cannot be read: 9" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("plan", "changes", "message"),
+    [
+        ({"members": 1}, {}, "a committee has at least 2 members"),
+        ({"strategy": "mc_dropout"}, {}, "needs a share of dropout"),
+        ({"start": 17}, {}, "too few to begin with 17 outlines"),
+        ({}, {"oracle": {"kind": "crowd"}}, "crowd"),
+    ],
+)
+def test_wrong_configuration_ends_with_its_reason(project, plan, changes, message):
+    """Exit code 64, and what is wrong."""
+    refused = job(project, plan=plan, **changes)
+    assert refused.returncode == 64, refused.stderr
+    assert message in refused.stderr
+
+
+def test_run_that_was_begun_otherwise_is_not_gone_on_with(project):
+    """A plan that changes between rounds would make them incomparable."""
+    assert job(project, plan={"strategy": "random"}).returncode == 0
+    refused = job(project, plan={"strategy": "entropy"})
+    assert refused.returncode == 64
+    assert "was begun with another strategy" in refused.stderr
+
+
+def test_several_annotators_are_merged():
+    """What half of them or more have covered, and how far they agree."""
+    a, b, c = np.zeros((3, 4, 4), bool)
+    a[:2], b[:2], c[1:3] = True, True, True
+    answer = merged([a, b, c])
+    assert np.array_equal(answer.mask, a)
+    assert answer.annotators == 3
+    assert answer.agreement == pytest.approx((1 + 0.5 + 0.5) / 3)

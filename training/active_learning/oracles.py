@@ -1,0 +1,127 @@
+"""Who outlines what is asked: one interface, whether the answer is there at once or comes days later."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Literal, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from services.core.domain.metrics import dice
+from services.core.domain.preprocess import resize
+from services.core.errors import InvalidRadiographError
+from training.data.radiographs import image_files, read_pixels
+from training.run.exits import BadConfigurationError
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A radiograph (H, W) in [0, 1] that needs an outline, and the committee's own (H, W) to begin with."""
+
+    id: str
+    frame: NDArray[np.float32]
+    suggestion: Mask
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An outline (H, W), from how many annotators, and the mean Dice of each two of them (1 where there is one)."""
+
+    mask: Mask
+    annotators: int = 1
+    agreement: float = 1.0
+
+
+class Oracle(Protocol):
+    """Answers questions, at once or some day."""
+
+    def ask(self, questions: Sequence[Question]) -> None:
+        """Put the questions; those that were put before are not put again."""
+
+    def answers(self, ids: Sequence[str]) -> dict[str, Answer]:
+        """The answers that are there. Raises BadConfigurationError where one cannot be used."""
+
+
+def merged(masks: Sequence[Mask]) -> Answer:
+    """One outline of several annotators': what more than half of them, or half with an even number, have covered."""
+    agreements = [dice(one, other) for one, other in combinations(masks, 2)]
+    covered = np.mean(np.stack(masks), axis=0) >= 0.5
+    return Answer(covered, len(masks), float(np.mean(agreements)) if agreements else 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class GroundTruth:
+    """A simulation: outlines that are there already, in `masks`/ID.png, are given when they are asked for."""
+
+    masks: Path
+    kind: Literal["ground_truth"] = "ground_truth"
+
+    def ask(self, questions: Sequence[Question]) -> None:
+        """Nothing has to be done."""
+
+    def answers(self, ids: Sequence[str]) -> dict[str, Answer]:
+        """All of them. Raises BadConfigurationError where one is missing."""
+        files = image_files(self.masks)
+        if missing := [id_ for id_ in ids if id_ not in files]:
+            raise BadConfigurationError(f"{self.masks} has no outline of {', '.join(missing[:5])}")
+        return {id_: Answer(read_outline(files[id_])) for id_ in ids}
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """People with any drawing program: `folder`/questions/ID.png and ID.suggestion.png go out, answers/ID.png come in.
+
+    Several annotators have a folder each: answers/NAME/ID.png. Black is background, everything else is hand.
+    """
+
+    folder: Path
+    annotators: int = 1
+    kind: Literal["folder"] = "folder"
+
+    def ask(self, questions: Sequence[Question]) -> None:
+        """Write those files that are not there."""
+        for name in ("questions", "answers"):
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
+        for question in questions:
+            for suffix, picture in (("", question.frame), (".suggestion", question.suggestion)):
+                path = self.folder / "questions" / f"{question.id}{suffix}.png"
+                if not path.exists():
+                    _, file = cv2.imencode(".png", np.rint(picture * np.float32(255)).astype(np.uint8))
+                    partial = path.with_suffix(".partial")
+                    partial.write_bytes(file.tobytes())
+                    partial.replace(path)
+
+    def answers(self, ids: Sequence[str]) -> dict[str, Answer]:
+        """Those that as many annotators as are wanted have given."""
+        root = self.folder / "answers"
+        folders = [root, *sorted(path for path in root.iterdir() if path.is_dir())] if root.is_dir() else []
+        files = [image_files(folder) for folder in folders]
+        found = {id_: [files_of[id_] for files_of in files if id_ in files_of] for id_ in ids}
+        return {
+            id_: merged([read_outline(path) for path in paths])
+            for id_, paths in found.items()
+            if len(paths) >= self.annotators
+        }
+
+
+def read_outline(path: Path) -> Mask:
+    """A mask (H, W) from a file. Raises BadConfigurationError where there is none in it."""
+    try:
+        mask = read_pixels(path) > 0
+    except InvalidRadiographError as error:
+        raise BadConfigurationError(f"{path}: {error}") from error
+    if not mask.any() or mask.all():
+        raise BadConfigurationError(f"{path}: the outline covers {'everything' if mask.any() else 'nothing'}")
+    return mask
+
+
+def on_frame(answer: Answer, frame: NDArray[np.float32]) -> Mask:
+    """An answer's outline at the size of its frame."""
+    if answer.mask.shape == frame.shape:
+        return answer.mask
+    return np.asarray(resize(answer.mask, height=frame.shape[0], width=frame.shape[1]) >= 0.5, np.bool_)

@@ -1,0 +1,281 @@
+"""Algorithm 1 of the paper, round by round, each a folder that says what was learnt from, scored and asked."""
+
+import csv
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from services.core.domain.metrics import dice
+from services.core.domain.postprocess import hand_mask
+from services.core.domain.preprocess import SEGMENT_PX, crop_square, resize, segmenter_input, uncrop_square, whole
+from training.active_learning.learner import Outlines, Phase, SegmenterLearner, mean_dice, probability
+from training.active_learning.oracles import Answer, Oracle, Question, on_frame
+from training.active_learning.scoring import Scorer
+from training.active_learning.strategies import STRATEGIES, Name, Pool
+from training.data.tables import read_table
+from training.models.segmenter import FCDenseNet
+from training.run.checkpoint import Checkpoint
+from training.run.exits import BadConfigurationError, WaitingForLabels
+from training.run.journal import Journal
+from training.run.steps import run_steps
+
+Frame = NDArray[np.float32]
+WEIGHTS: Final = "weights.pt"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a committee learns and asks.
+
+    It has converged when its Dice on the selection has not risen by `least_gain` for `patience` rounds, or when it has
+    `maximum_labels`. Members go on `from_previous` weights, as in the paper, or begin anew each round.
+    """
+
+    strategy: Name
+    members: int
+    start: int
+    per_round: int
+    maximum_labels: int
+    phases: tuple[Phase, ...]
+    validate_every: int
+    seed: int
+    patience: int = 2
+    least_gain: float = 0.002
+    dropout: float = 0.0
+    from_previous: bool = True
+    size_px: int = SEGMENT_PX
+
+    def __post_init__(self) -> None:
+        if self.strategy in ("committee", "vote_entropy") and self.members < 2:
+            raise ValueError(f"a committee has at least 2 members, not {self.members}")
+        if self.strategy == "mc_dropout" and not self.dropout:
+            raise ValueError("mc_dropout needs a share of dropout")
+        if min(self.start, self.per_round) < 1:
+            raise ValueError("at least one outline is asked for at the start and in each round")
+
+
+@dataclass(frozen=True, slots=True)
+class Rounds:
+    """One run of active learning in `folder`. `frame` reads a frame by id; all of `pool` may be asked.
+
+    `selection` and `test` are outlined already, at the plan's size: the one chooses weights and tells when the
+    committee has converged, the other is only measured.
+    """
+
+    folder: Path
+    plan: Plan
+    pool: Sequence[str]
+    frame: Callable[[str], Frame]
+    oracle: Oracle
+    selection: Outlines
+    test: Outlines
+
+    def next(self) -> dict[str, Any]:
+        """Do one round: take the answers, train, score the rest, ask. Returns its figures.
+
+        Raises WaitingForLabels where answers are missing; nothing has changed then.
+        """
+        number = len(self.done())
+        labelled = self._labelled(number)
+        folder = self.folder / f"round-{number:02d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        members = self._train(folder, number, Outlines.of([self.outline(id_) for id_ in labelled]))
+        figures: dict[str, Any] = {"round": number, "labels": len(labelled), **self._dice(members)}
+        rest = [id_ for id_ in self.pool if id_ not in set(labelled)]
+        figures["converged"] = self._converged([*self.done(), figures], rest)
+        if not figures["converged"]:
+            self._ask(folder, members, labelled, rest)
+        _write(folder / "figures.json", json.dumps(figures) + "\n")
+        return figures
+
+    def done(self) -> list[dict[str, Any]]:
+        """Figures of the rounds that are complete."""
+        files = sorted(self.folder.glob("round-*/figures.json"))
+        return [json.loads(file.read_text()) for file in files]
+
+    def committee(self, number: int) -> list[FCDenseNet]:
+        """The members of a round that is complete."""
+        return [self._member(self.folder / f"round-{number:02d}" / f"member-{m}") for m in range(self.plan.members)]
+
+    def _labelled(self, number: int) -> list[str]:
+        """What a round learns from: all that was asked before it and answered."""
+        if number == 0:
+            first = self.folder / "start.csv"
+            if not first.exists():
+                drawn = np.random.default_rng(self.plan.seed).permutation(len(self.pool))[: self.plan.start]
+                self.folder.mkdir(parents=True, exist_ok=True)
+                _write_ids(first, [self.pool[i] for i in drawn])
+            unanswered = [id_ for id_ in _read_ids(first) if not self._outline_file(id_).exists()]
+            frames = {id_: self.frame(id_) for id_ in unanswered}
+            self.oracle.ask([Question(id_, f, np.zeros(f.shape, bool)) for id_, f in frames.items()])
+        asked = _read_ids(self.folder / "start.csv")
+        for earlier in range(number):
+            asked += _read_ids(self.folder / f"round-{earlier:02d}" / "query.csv")
+        self._collect([id_ for id_ in asked if not self._outline_file(id_).exists()])
+        return asked
+
+    def _collect(self, ids: Sequence[str]) -> None:
+        """Keep the answers to these questions, so that a round is the same whenever it is done again."""
+        answers = self.oracle.answers(ids) if ids else {}
+        for id_, answer in answers.items():
+            _, file = cv2.imencode(".png", on_frame(answer, self.frame(id_)).astype(np.uint8) * 255)
+            self._outline_file(id_).parent.mkdir(parents=True, exist_ok=True)
+            partial = self._outline_file(id_).with_suffix(".partial")
+            partial.write_bytes(file.tobytes())
+            partial.replace(self._outline_file(id_))
+            self._log_answer(id_, answer)
+        if missing := [id_ for id_ in ids if id_ not in answers]:
+            some = ", ".join(missing[:5])
+            raise WaitingForLabels(f"{len(missing)} outlines are awaited: {some}{', ...' if len(missing) > 5 else ''}")
+
+    def _log_answer(self, id_: str, answer: Answer) -> None:
+        with (self.folder / "answers.csv").open("a", newline="") as file:
+            csv.writer(file).writerow([id_, answer.annotators, f"{answer.agreement:.4f}"])
+
+    def _outline_file(self, id_: str) -> Path:
+        return self.folder / "outlines" / f"{id_}.png"
+
+    def outline(self, id_: str) -> tuple[Frame, NDArray[np.bool_]]:
+        """A segmenter input and its outline (S, S), as they were answered."""
+        frame = self.frame(id_)
+        mask = cv2.imread(str(self._outline_file(id_)), cv2.IMREAD_GRAYSCALE)
+        if mask is None or mask.shape != frame.shape:
+            raise BadConfigurationError(f"{self._outline_file(id_)} is not the outline that was kept")
+        return network_input(frame, self.plan.size_px), square_mask(mask > 0, self.plan.size_px)
+
+    def _train(self, folder: Path, number: int, outlines: Outlines) -> list[FCDenseNet]:
+        members = []
+        for place in range(self.plan.members):
+            own = folder / f"member-{place}"
+            if not (own / WEIGHTS).exists():
+                seed = self.plan.seed * 1000 + place
+                torch.manual_seed(seed)
+                network = FCDenseNet(self.plan.dropout)
+                if number and self.plan.from_previous:
+                    network = self._member(self.folder / f"round-{number - 1:02d}" / f"member-{place}")
+                learner = SegmenterLearner(
+                    network, sources=[outlines], selection=self.selection, phases=self.plan.phases,
+                    validate_every=self.plan.validate_every, seed=seed * 100 + number,
+                )  # fmt: skip
+                with Journal(own, title=f"round {number}, member {place}", total=learner.steps) as journal:
+                    run_steps(learner, steps=learner.steps, checkpoint=Checkpoint(own / "last.pt"), journal=journal)
+                torch.save({"model": learner.best, "selection_dice": learner.score}, own / "weights.partial")
+                (own / "weights.partial").replace(own / WEIGHTS)
+                (own / "last.pt").unlink()
+            members.append(self._member(own))
+        return members
+
+    def _member(self, folder: Path) -> FCDenseNet:
+        network = FCDenseNet(self.plan.dropout).to(memory_format=torch.channels_last)
+        network.load_state_dict(torch.load(folder / WEIGHTS, weights_only=True)["model"])
+        return network.eval()
+
+    def _dice(self, members: Sequence[FCDenseNet]) -> dict[str, float]:
+        """Dice on the selection of the members' masks, and of the whole committee's on selection and test."""
+        own = [mean_dice(member, self.selection, size_px=self.plan.size_px)[0] for member in members]
+        together = {name: committee_dice(members, outlines)
+                    for name, outlines in (("committee", self.selection), ("test", self.test))}  # fmt: skip
+        return {"dice_members": float(np.mean(own)), **{f"dice_{name}": value for name, value in together.items()}}
+
+    def _converged(self, figures: Sequence[dict[str, Any]], rest: Sequence[str]) -> bool:
+        if not rest or figures[-1]["labels"] >= self.plan.maximum_labels:
+            return True
+        curve = [entry["dice_committee"] for entry in figures]
+        if len(curve) <= self.plan.patience:
+            return False
+        before = max(curve[: -self.plan.patience])
+        return max(curve[-self.plan.patience :]) < before + self.plan.least_gain
+
+    def _ask(self, folder: Path, members: Sequence[FCDenseNet], labelled: Sequence[str], rest: Sequence[str]) -> None:
+        """Score every image of the pool once, choose, and put the questions."""
+        query = folder / "query.csv"
+        if not query.exists():
+            strategy = STRATEGIES[self.plan.strategy]
+            scorer = Scorer(members, strategy)
+            scores = self._scores(folder, scorer, rest)
+            count = min(self.plan.per_round, self.plan.maximum_labels - len(labelled))
+            embeddings, outlined = (self._embeddings(scorer, ids) for ids in (rest, labelled))
+            pool = Pool(rest, {m: np.array([scores[id_][m] for id_ in rest]) for m in strategy.measures}, embeddings)
+            seed = self.plan.seed * 1000 + int(folder.name.rpartition("-")[2])
+            _write_ids(query, strategy.choose(pool, outlined, count, seed=seed))
+        questions = []
+        for id_ in _read_ids(query):
+            frame = self.frame(id_)
+            questions.append(Question(id_, frame, suggestion(members, frame, self.plan.size_px)))
+        self.oracle.ask(questions)
+
+    def _scores(self, folder: Path, scorer: Scorer, rest: Sequence[str]) -> dict[str, dict[Any, float]]:
+        """Scores by id, each written as soon as it is known, so that a killed round goes on with the others."""
+        measures = scorer.strategy.measures
+        if not measures:
+            return {}
+        path = folder / "scores.csv"
+        if not path.exists():
+            _write(path, ",".join(["id", *measures]) + "\n")
+        lines = path.read_text().splitlines(keepends=True)
+        whole_lines = [line for line in lines if line.endswith("\n")]
+        if whole_lines != lines:
+            _write(path, "".join(whole_lines))
+        known = {row["id"]: {m: float(row[m]) for m in measures} for row in read_table(path, ["id", *measures])}
+        with path.open("a", newline="", buffering=1) as file:
+            writer = csv.writer(file, lineterminator="\n")
+            for number, id_ in enumerate(rest):
+                if id_ not in known:
+                    found = scorer.scores(network_input(self.frame(id_), self.plan.size_px), seed=number)
+                    known[id_] = {m: float(f"{found[m]:.9g}") for m in measures}
+                    writer.writerow([id_, *(known[id_][m] for m in measures)])
+        return known
+
+    def _embeddings(self, scorer: Scorer, ids: Sequence[str]) -> NDArray[np.float32]:
+        if not scorer.strategy.embeds:
+            return np.zeros((len(ids), 0), np.float32)
+        return np.stack([scorer.embedding(network_input(self.frame(id_), self.plan.size_px)) for id_ in ids])
+
+
+def network_input(frame: Frame, size_px: int) -> Frame:
+    """What the committee sees of a frame (H, W): the served segmenter's input, at the size that the plan wants."""
+    served = segmenter_input(frame)
+    return served if size_px == SEGMENT_PX else resize(served, height=size_px, width=size_px)
+
+
+def square_mask(mask: NDArray[np.bool_], size_px: int) -> NDArray[np.bool_]:
+    """A frame's mask (H, W) as the network's target (S, S)."""
+    return crop_square(mask.astype(np.float32), whole(mask), size_px=size_px) >= 0.5
+
+
+def committee_probability(members: Sequence[FCDenseNet], image: Frame) -> Frame:
+    """Mean probability (S, S) of the members."""
+    return np.mean([probability(member, image[None])[0] for member in members], axis=0, dtype=np.float32)
+
+
+def committee_dice(members: Sequence[FCDenseNet], outlines: Outlines) -> float:
+    """Mean Dice of the committee's final masks."""
+    pairs = [outlines.pair(index) for index in range(len(outlines))]
+    return float(np.mean([dice(hand_mask(committee_probability(members, image)), mask) for image, mask in pairs]))
+
+
+def suggestion(members: Sequence[FCDenseNet], frame: Frame, size_px: int) -> NDArray[np.bool_]:
+    """The committee's own outline of a frame (H, W)."""
+    found = committee_probability(members, network_input(frame, size_px))
+    return hand_mask(uncrop_square(found, whole(frame), height=frame.shape[0], width=frame.shape[1]))
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text)
+    partial.replace(path)
+
+
+def _write_ids(path: Path, ids: Sequence[str]) -> None:
+    _write(path, "".join(f"{id_}\n" for id_ in ("id", *ids)))
+
+
+def _read_ids(path: Path) -> list[str]:
+    return [row["id"] for row in read_table(path, ["id"])]
