@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import cv2
 import numpy as np
 import torch
 import yaml
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import nn
 
 from services.core.adapters.model_store import model_file, preprocessing_sha256, publish_model, write_release
@@ -32,6 +33,7 @@ from training.evaluation.typicality import fit_typicality
 from training.jobs.command import JobConfig, command
 from training.models.regressor import BoneAgeRegressor
 from training.models.served import ServedRegressor, ServedSegmenter
+from training.publish.averaging import mean_weights
 from training.publish.export import export, parity
 from training.run.exits import BadConfigurationError
 
@@ -56,7 +58,7 @@ class PublishConfig(JobConfig):
     versions: dict[str, int]
     segmenter: Path
     enhancer: Path
-    regressor: Path
+    regressor: Annotated[list[Path], Field(min_length=1)]  # runs of one descent: their weights are averaged
     backbone: str
     trained_with: dict[str, list[Path]]
     maximum_structure_change: float
@@ -215,7 +217,7 @@ def _card(config: PublishConfig, training: Sequence[Radiograph], name: str) -> d
 
 def _chain(config: PublishConfig) -> Chain:
     regressor = BoneAgeRegressor(config.backbone)
-    regressor.load_state_dict(torch.load(config.regressor, weights_only=True)["model"])
+    regressor.load_state_dict(mean_weights([torch.load(path, weights_only=True)["model"] for path in config.regressor]))
     return Chain(
         load_segmenter(config.segmenter),
         load_enhancer(config.enhancer),
