@@ -6,7 +6,9 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 SOURCES := services training tests benchmarks
 IMAGES ?=
 
-.PHONY: help demo test test-training lint format bench protos clean
+LABEL_STUDIO ?= .venv-label-studio/bin/label-studio
+
+.PHONY: help demo test test-training label-studio lint format bench protos clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -37,6 +39,11 @@ test: $(VENV)/.test lint ## Check the code and run every test that this machine 
 	$(BIN)/python -m pytest
 
 test-training: $(VENV)/.training test ## The same with torch, for the tests of the networks and the training
+
+label-studio: $(LABEL_STUDIO) ## Install Label Studio, for its tests, into an environment of its own
+$(LABEL_STUDIO):
+	$(PYTHON) -m venv $(@D)/..
+	$(@D)/python -m pip install --quiet --disable-pip-version-check 'label-studio==1.23.2'
 
 lint: $(VENV)/.test ## ruff, mypy --strict, import contracts, protos
 	$(BIN)/ruff check .

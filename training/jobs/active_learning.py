@@ -12,6 +12,7 @@ import cv2
 import yaml
 from pydantic import Field
 
+from training.active_learning.label_studio import LabelStudio
 from training.active_learning.learner import Outlines
 from training.active_learning.oracles import Folder, GroundTruth
 from training.active_learning.rounds import Plan, Rounds, network_input, square_mask
@@ -35,7 +36,7 @@ class ActiveLearningConfig(JobConfig):
     masks: Path
     selection: Path
     test: Path = MASK_TEST_CSV
-    oracle: Annotated[GroundTruth | Folder, Field(discriminator="kind")]
+    oracle: Annotated[GroundTruth | Folder | LabelStudio, Field(discriminator="kind")]
     plan: Plan
     out: Path
     pool_limit: int | None = Field(None, ge=1)
