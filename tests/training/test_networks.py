@@ -9,7 +9,7 @@ from services.core.domain.contracts import CONTRACTS, ENHANCER, REGRESSOR, SEGME
 from training.models.enhancer import UNetGenerator  # noqa: E402
 from training.models.regressor import BoneAgeRegressor  # noqa: E402
 from training.models.segmenter import FCDenseNet, segmentation_loss  # noqa: E402
-from training.models.served import ServedRegressor, ServedSegmenter, Typicality  # noqa: E402
+from training.models.served import ServedRegressor, ServedSegmenter, Typicality, by_thirds  # noqa: E402
 from training.publish.export import export, parity  # noqa: E402
 
 BACKBONE = "tf_efficientnet_lite0"
@@ -71,7 +71,7 @@ def test_generator_keeps_the_background_empty():
 
 def test_activation_explains_the_age_exactly(regressor):
     """Equation of paper 2.5: mean of the map plus the bias is the output, to 1e-5 of max(1, |output|)."""
-    served = ServedRegressor(regressor, typicality(1280)).eval()
+    served = ServedRegressor(regressor, typicality(3 * 1280)).eval()
     with torch.inference_mode():
         age, activation, bias, _ = served(torch.rand(3, 1, 224, 224))
     explained = activation.mean(dim=(2, 3)) + bias
@@ -80,13 +80,26 @@ def test_activation_explains_the_age_exactly(regressor):
 
 def test_mirrored_hand_reads_the_same(regressor):
     """Image and mirror are averaged, so a left and a right hand get one age and mirrored maps."""
-    served = ServedRegressor(regressor, typicality(1280)).eval()
+    served = ServedRegressor(regressor, typicality(3 * 1280)).eval()
     hand = torch.rand(1, 1, 224, 224)
     with torch.inference_mode():
         age, activation, _, _ = served(hand)
         mirrored_age, mirrored_activation, _, _ = served(hand.flip(3))
     assert torch.allclose(age, mirrored_age, atol=1e-3)
     assert torch.allclose(activation, mirrored_activation.flip(3), atol=1e-2)
+
+
+@pytest.mark.parametrize("height", [3, 7, 10])
+def test_features_by_thirds_know_where_they_lie(height):
+    """A map turned upside down has its thirds exchanged; one turned left to right has the same."""
+    maps = torch.rand(2, 4, height, 5)
+    upper, middle, lower = by_thirds(maps).unflatten(1, (3, 4)).unbind(1)
+    from_below = by_thirds(maps.flip(2)).unflatten(1, (3, 4))
+    assert torch.allclose(from_below, torch.stack([lower, middle, upper], dim=1), atol=1e-6)
+    assert torch.allclose(by_thirds(maps.flip(3)), by_thirds(maps), atol=1e-6)
+    third = round(height / 3)
+    whole = (third * (upper + lower) + (height - 2 * third) * middle) / height
+    assert torch.allclose(whole, maps.mean(dim=(2, 3)), atol=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -96,7 +109,7 @@ def test_export_computes_what_torch_does(name, regressor, tmp_path):
     network = {
         SEGMENTER: lambda: ServedSegmenter(FCDenseNet()),
         ENHANCER: UNetGenerator,
-        REGRESSOR: lambda: ServedRegressor(regressor, typicality(1280)),
+        REGRESSOR: lambda: ServedRegressor(regressor, typicality(3 * 1280)),
     }[name]().eval()
     contract = CONTRACTS[name]
     batches = (1, 2) if name == SEGMENTER else (1, 3, 8)

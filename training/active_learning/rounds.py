@@ -104,6 +104,13 @@ class Rounds:
         """The members of a round that is complete."""
         return [self._member(self.folder / f"round-{number:02d}" / f"member-{m}") for m in range(self.plan.members)]
 
+    def asked(self, number: int) -> list[str]:
+        """What was asked before a round: what it learns from."""
+        asked = _read_ids(self.folder / "start.csv")
+        for earlier in range(number):
+            asked += _read_ids(self.folder / f"round-{earlier:02d}" / "query.csv")
+        return asked
+
     def _labelled(self, number: int) -> list[str]:
         """What a round learns from: all that was asked before it and answered."""
         if number == 0:
@@ -115,9 +122,7 @@ class Rounds:
             unanswered = [id_ for id_ in _read_ids(first) if not self._outline_file(id_).exists()]
             frames = {id_: self.frame(id_) for id_ in unanswered}
             self.oracle.ask([Question(id_, f, np.zeros(f.shape, bool)) for id_, f in frames.items()])
-        asked = _read_ids(self.folder / "start.csv")
-        for earlier in range(number):
-            asked += _read_ids(self.folder / f"round-{earlier:02d}" / "query.csv")
+        asked = self.asked(number)
         self._collect([id_ for id_ in asked if not self._outline_file(id_).exists()])
         return asked
 

@@ -17,6 +17,7 @@ from training.evaluation.typicality import NAMES
 from training.models.enhancer import UNetGenerator
 from training.models.regressor import BoneAgeRegressor
 from training.models.segmenter import FCDenseNet
+from training.models.served import by_thirds
 
 Image = NDArray[np.float32]
 REASONS: Final = (Reason.NOT_LIKE_TRAINING, Reason.NOT_UPRIGHT, Reason.NOT_LIKE_TRAINING, Reason.NOT_LIKE_TRAINING)
@@ -32,14 +33,14 @@ class Chain:
     maximum_structure_change: float
 
     def features(self, hands: Image, *, batch_size: int = 8) -> NDArray[np.float32]:
-        """Pooled features (N, K) of prepared hands (N, S, S), averaged over image and mirror as in serving."""
+        """`by_thirds` features (N, K) of prepared hands (N, S, S), averaged over image and mirror as in serving."""
         self.regressor.eval()
         parts = []
         for start in range(0, len(hands), batch_size):
             x = torch.from_numpy(hands[start : start + batch_size])[:, None]
             x = x.contiguous(memory_format=torch.channels_last)
             with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-                both = [self.regressor.features(side).float().mean((2, 3)) for side in (x, x.flip(3))]
+                both = [by_thirds(self.regressor.features(side).float()) for side in (x, x.flip(3))]
             parts.append(((both[0] + both[1]) / 2).numpy())
         return np.concatenate(parts)
 

@@ -1,6 +1,6 @@
 """Fits the scores by which the regressor tells whether a hand is like its training images.
 
-Two linear scores on the pooled features (a hand against what is not one; upright against turned) and two distances
+Two linear scores on the features by thirds (a hand against what is not one; upright against turned) and two distances
 that need no counter-examples: Mahalanobis on the leading components, and what those components leave over.
 """
 
@@ -20,7 +20,7 @@ Features = NDArray[np.float32]
 
 
 def fit_typicality(upright: Features, turned: Features, others: Features) -> Typicality:
-    """Fit on pooled features (N, K) of upright hands, of turned hands and of images that are no hands."""
+    """Fit on features by thirds (N, K) of upright hands, of turned hands and of images that are no hands."""
     mean = upright.mean(axis=0)
     spread = float((upright - mean).std())
     hands = np.concatenate([upright, turned])

@@ -1,4 +1,4 @@
-"""U-Net generator that normalises the contrast of a segmented hand (paper 2.3).
+"""U-Net: the generator that normalises the contrast of a segmented hand (paper 2.3), and what segmenters are held to.
 
 Ronneberger O et al., "U-Net: Convolutional Networks for Biomedical Image Segmentation", MICCAI 2015.
 """
@@ -23,8 +23,8 @@ def _convolutions(inputs: int, outputs: int) -> nn.Sequential:
     )
 
 
-class UNetGenerator(nn.Module):
-    """(B, 1, S, S) hands in [0, 1], zero outside the mask -> enhanced hands, the same; S is a multiple of 16."""
+class UNet(nn.Module):
+    """(B, 1, S, S) images -> one map (B, 1, S, S); S is a multiple of 16."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,7 +36,6 @@ class UNetGenerator(nn.Module):
         self.pool = nn.MaxPool2d(2)
 
     def forward(self, x: Tensor) -> Tensor:
-        hand = (x > 0).to(x.dtype)
         skips: list[Tensor] = []
         y = x
         for level, block in enumerate(self.down):
@@ -45,4 +44,13 @@ class UNetGenerator(nn.Module):
         skips.pop()
         for grow, block in zip(self.grow, self.up, strict=True):
             y = block(torch.cat([grow(y), skips.pop()], dim=1))
-        return (x + self.last(y)).clamp(0, 1) * hand
+        result: Tensor = self.last(y)
+        return result
+
+
+class UNetGenerator(UNet):
+    """(B, 1, S, S) hands in [0, 1], zero outside the mask -> enhanced hands, the same; S is a multiple of 16."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        hand = (x > 0).to(x.dtype)
+        return (x + super().forward(x)).clamp(0, 1) * hand

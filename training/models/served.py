@@ -23,7 +23,7 @@ class ServedSegmenter(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class Typicality:
-    """Linear scores and one distance of pooled features (B, K); higher is more typical.
+    """Linear scores and two distances of `by_thirds` features (B, K); higher is more typical.
 
     Scores: (features - mean) @ directions + offsets, `directions` (K, n). Distance: minus the norm of the features
     whitened onto the leading components, (features - mean) @ whitening, `whitening` (K, m), over sqrt(m), and minus
@@ -36,6 +36,17 @@ class Typicality:
     whitening: Tensor
     components: Tensor
     residual_scale: float
+
+
+def by_thirds(maps: Tensor) -> Tensor:
+    """Means (B, 3 K) of feature maps (B, K, h, w), h >= 3, over their upper, middle and lower third.
+
+    Where a feature lies tells an upright hand from one that is upside down or whose parts are out of order, which the
+    mean over the whole map does not.
+    """
+    third = round(maps.shape[2] / 3)
+    bands = (maps[:, :, :third], maps[:, :, third:-third], maps[:, :, -third:])
+    return torch.cat([band.mean(dim=(2, 3)) for band in bands], dim=1)
 
 
 class ServedRegressor(nn.Module):
@@ -59,9 +70,9 @@ class ServedRegressor(nn.Module):
         both = self.network.features(torch.stack([hand, hand.flip(3)]).flatten(0, 1)).unflatten(0, (2, -1))
         return (both[0] + both[1].flip(3)) / 2
 
-    def typicality(self, pooled: Tensor) -> Tensor:
-        """Scores (B, n + 2) of pooled features (B, K)."""
-        centred = pooled - self.typical_mean
+    def typicality(self, features: Tensor) -> Tensor:
+        """Scores (B, n + 2) of `by_thirds` features (B, K)."""
+        centred = features - self.typical_mean
         scores = centred @ self.typical_directions + self.typical_offsets
         inside = centred @ self.typical_components
         white = centred @ self.typical_whitening
@@ -73,4 +84,4 @@ class ServedRegressor(nn.Module):
         maps = self.features(hand)
         activation = nn.functional.conv2d(maps, self.weight)
         bias = self.bias + torch.zeros_like(activation[:, :, 0, 0])
-        return activation.mean(dim=(2, 3)) + bias, activation, bias, self.typicality(maps.mean(dim=(2, 3)))
+        return activation.mean(dim=(2, 3)) + bias, activation, bias, self.typicality(by_thirds(maps))
