@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
 
 from services.core.domain.preprocess import SEGMENT_PX, crop_square, resize, segmenter_input, whole
 from services.core.errors import InvalidRadiographError
@@ -46,3 +47,17 @@ def segmenter_pair(pair: MaskedRadiograph) -> tuple[NDArray[np.float32], NDArray
     """The segmenter's input and target, both (SEGMENT_PX, SEGMENT_PX)."""
     target = crop_square(pair.mask, whole(pair.mask), size_px=SEGMENT_PX)
     return segmenter_input(pair.frame), target
+
+
+def read_label_map(path: Path) -> NDArray[np.uint8]:
+    """The labels (H, W) of a PNG file that stores them as grey levels or as indices of its palette.
+
+    Raises BadConfigurationError where it is neither.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.mode not in ("1", "L", "P"):
+                raise BadConfigurationError(f"{path}: a map of labels has one channel, not {image.mode}")
+            return np.asarray(image, np.uint8)
+    except (OSError, UnidentifiedImageError) as error:
+        raise BadConfigurationError(f"{path}: {error}") from error
