@@ -18,7 +18,13 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import nn
 
-from services.core.adapters.model_store import model_file, preprocessing_sha256, publish_model, write_release
+from services.core.adapters.model_store import (
+    model_file,
+    preprocessing_sha256,
+    publish_model,
+    release_file,
+    write_release,
+)
 from services.core.domain.contracts import CONTRACTS, ENHANCER, REGRESSOR, SEGMENTER
 from services.core.domain.release import Release
 from training.data.masks import read_masks
@@ -94,6 +100,8 @@ class Material:
 
 def run(config: PublishConfig) -> None:
     """Do all of it; nothing is written to the store before everything is proven."""
+    if release_file(config.store, config.release).exists():
+        raise BadConfigurationError(f"release {config.release} is in {config.store} already; releases never change")
     cv2.setNumThreads(1)
     torch.manual_seed(config.seed)
     radiographs = config.dataset.read()

@@ -40,6 +40,11 @@ def model_file(root: Path, model: str, version: int) -> Path:
     return root / model / str(version) / "model.onnx"
 
 
+def release_file(root: Path, release_id: str) -> Path:
+    """Where the manifest of a release lies."""
+    return root / RELEASES / f"{release_id}.json"
+
+
 def read_card(root: Path, model: str, version: int) -> dict[str, Any]:
     """The card of a version. Raises ReleaseError where it is missing, damaged or another version's."""
     path = model_file(root, model, version).with_name("card.json")
@@ -93,7 +98,7 @@ class ReleaseStore:
         return read_card(self.root, model, version)
 
     def _read(self, release_id: str) -> Release:
-        path = self.root / RELEASES / f"{release_id}.json"
+        path = release_file(self.root, release_id)
         # The id comes from a request: only a plain name may become part of a path.
         if not RELEASE_ID.fullmatch(release_id) or not path.is_file():
             raise UnknownReleaseError(f"no release {release_id[:64]!r} is served here", field="release")
@@ -129,7 +134,7 @@ def publish_model(root: Path, contract: ModelContract, version: int, weights: Pa
 
 def write_release(root: Path, release: Release, *, current: bool) -> None:
     """Write a manifest, which never changes once written, and let the pointer name it where it is to be `current`."""
-    path = root / RELEASES / f"{release.id}.json"
+    path = release_file(root, release.id)
     if path.exists():
         raise ReleaseError(f"release {release.id} exists already; releases never change", field="release")
     _check_complete(root, release, "release")
