@@ -34,11 +34,24 @@ class Labelled:
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """The MAE in months of one band of true age, ends inclusive; `high_months` None: no end."""
+    """One band of age in whole months, ends inclusive; `high_months` None: no end.
+
+    Of its readings: the MAE, how many of the true ages lie in their intervals, and the median width of these in months.
+    """
 
     low_months: int
     high_months: int | None
     mae_months: Figure
+    covered: int
+    median_interval_months: float | None
+
+    def record(self) -> dict[str, object]:
+        """The band as one JSON object."""
+        return (
+            {"low_months": self.low_months, "high_months": self.high_months, "n": self.mae_months.n}
+            | _with_interval("mae_months", self.mae_months)
+            | {"covered": self.covered, "median_interval_months": _rounded(self.median_interval_months)}
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +63,9 @@ class Evaluation:
     failed: int
     abstained: Figure
     figures: dict[str, Figure]
+    median_interval_months: float | None
     bands: tuple[Band, ...]
+    predicted_bands: tuple[Band, ...]
     release: str | None
 
     def record(self) -> dict[str, object]:
@@ -59,11 +74,9 @@ class Evaluation:
         for name, value in {"abstained": self.abstained, **self.figures}.items():
             record |= _with_interval(name, value)
         record["abstained"] = round(self.abstained.value or 0)
-        record["by_age_band"] = [
-            {"low_months": band.low_months, "high_months": band.high_months, "n": band.mae_months.n}
-            | _with_interval("mae_months", band.mae_months)
-            for band in self.bands
-        ]
+        record["median_interval_months"] = _rounded(self.median_interval_months)
+        record["by_age_band"] = [band.record() for band in self.bands]
+        record["by_predicted_age_band"] = [band.record() for band in self.predicted_bands]
         return record | {"release": self.release}
 
 
@@ -84,7 +97,8 @@ def evaluate(readings: Sequence[Reading], labels: Sequence[Label]) -> Evaluation
     read = np.array([reading.age_months for reading, _ in answered], np.float64)
     intervals = np.array([reading.interval_months for reading, _ in answered], np.float64).reshape(-1, 2)
     male = np.array([label.male for _, label in answered], np.bool_)
-    errors = read - true
+    errors, widths = read - true, intervals[:, 1] - intervals[:, 0]
+    hits = covered(true, intervals[:, 0], intervals[:, 1])
     return Evaluation(
         n=len(answered),
         n_total=len(pairs),
@@ -97,13 +111,27 @@ def evaluate(readings: Sequence[Reading], labels: Sequence[Label]) -> Evaluation
             "mae_female_months": figure(abs(errors[~male]), mean),
             "rmse_months": figure(errors, root_mean_square),
             "bias_months": figure(errors, mean),
-            "coverage_90": figure(covered(true, intervals[:, 0], intervals[:, 1]), mean),
+            "coverage_90": figure(hits, mean),
         },
-        bands=tuple(
-            Band(low, high, figure(abs(errors[in_age_band(true, low, high)]), mean)) for low, high in AGE_BANDS_MONTHS
-        ),
+        median_interval_months=_median(widths),
+        bands=_bands(true, errors, hits, widths),
+        predicted_bands=_bands(read, errors, hits, widths),
         release=next((reading.response.release for reading in readings if reading.response is not None), None),
     )
+
+
+def _bands(ages: Values, errors: Values, hits: Values, widths: Values) -> tuple[Band, ...]:
+    """The readings (N,) by the bands that `ages` lie in."""
+    bands = []
+    for low, high in AGE_BANDS_MONTHS:
+        inside = in_age_band(ages, low, high)
+        mae, hit = figure(abs(errors[inside]), mean), round(hits[inside].sum())
+        bands.append(Band(low, high, mae, hit, _median(widths[inside])))
+    return tuple(bands)
+
+
+def _median(values: Values) -> float | None:
+    return float(np.median(values)) if len(values) else None
 
 
 def in_training(chosen: Iterable[Labelled], training_ids: Iterable[str]) -> list[str]:

@@ -89,6 +89,21 @@ def test_age_bands_are_of_the_true_age_and_leave_no_gap() -> None:
     assert [bands[2][name] for name in ("mae_months", "mae_months_ci95")] == [None, None]
 
 
+def test_each_band_says_how_many_of_its_intervals_held() -> None:
+    """By true and by predicted age: a miss near a border counts in another band for each."""
+    readings = [answered(40), answered(47, half_width_months=0.5), answered(50, half_width_months=20)]
+    labels = [Label(45, male=True), Label(49, male=True), Label(60, male=True)]
+    record = evaluate(readings, labels).record()
+    told = ("n", "covered", "median_interval_months")
+    assert [tuple(band[name] for name in told) for band in record["by_age_band"][:3]] == [
+        (1, 1, 20), (2, 1, 20.5), (0, 0, None),
+    ]  # fmt: skip
+    assert [tuple(band[name] for name in told) for band in record["by_predicted_age_band"][:3]] == [
+        (2, 1, 10.5), (1, 1, 40), (0, 0, None),
+    ]  # fmt: skip
+    assert record["median_interval_months"] == 20
+
+
 def test_without_any_number_the_figures_are_null() -> None:
     """A folder of failures is reported, not divided by."""
     record = evaluate([FAILED], [Label(10, male=True)]).record()
