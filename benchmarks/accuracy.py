@@ -1,4 +1,4 @@
-"""Accuracy through the real services on real radiographs: test MAE, forms, turns, what is no hand at all, and masks.
+"""Accuracy through the real services on real radiographs: test MAE, forms, turns, disturbances, no hands, and masks.
 
     python -m benchmarks.accuracy --data FOLDER [--out FILE.json] [--only NAME ...]
 
@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.cases import not_hands, png, read_grey8, shuffled_hand, turned_hand
+from benchmarks.disturbances import DISTURBANCES, HARD
 from benchmarks.forms import write_forms
 from benchmarks.outlines import drawn_outlines, ossification
 from training.data.split import SPLIT_CSV, read_split
@@ -31,6 +32,8 @@ Figures = dict[str, Any]
 TILTS_DEG = (-30.0, -15.0, 15.0, 30.0)
 TURNED_IMAGES = 150
 SHUFFLED_IMAGES = 1000
+DISTURBED_IMAGES = 300
+WORSE_BY, WORSE_BY_HARD, MORE_ABSTAINED = 0.10, 0.25, 0.05  # what a disturbance may cost
 WORST_MASKS = Path("build/worst-masks.png")
 
 
@@ -103,6 +106,28 @@ def turned_hands(data: Path) -> Figures:
     return result
 
 
+def robustness(data: Path) -> Figures:
+    """The first 300 radiographs of the test part under each disturbance: MAE with the gates off, and abstentions."""
+    rsna = data / "rsna-bone-age"
+    ids = [id_ for id_, part in read_split().items() if part == "test"][:DISTURBED_IMAGES]
+    images = {id_: true_aspect(rsna, id_) for id_ in ids}
+    result: Figures = {}
+    for name, change in DISTURBANCES.items():
+        with tempfile.TemporaryDirectory() as folder:
+            for id_, grey in images.items():
+                (Path(folder) / f"{id_}.png").write_bytes(png(np.ascontiguousarray(change(grey))))
+            labels = str(rsna / "boneage-training-dataset.csv")
+            (record,) = boneage("evaluate", "--images", folder, "--labels", labels, "--json")
+        first = result.get("as it is", record)
+        worse = record["mae_ungated_months"] / first["mae_ungated_months"] - 1
+        more = (record["abstained"] - first["abstained"]) / len(ids)
+        kept = worse <= (WORSE_BY_HARD if name in HARD else WORSE_BY) and more <= MORE_ABSTAINED
+        result[name] = {key: record[key] for key in ("n_total", "failed", "abstained", "mae_ungated_months")} | {
+            "worse_by": round(worse, 4), "more_abstained": round(more, 4), "kept": kept,
+        }  # fmt: skip
+    return result
+
+
 def no_hands(data: Path) -> Figures:
     """What is not a hand: share that got no number."""
     dicom = boneage("assess", str(data / "dicom"), "--json")
@@ -142,6 +167,7 @@ FIGURES: dict[str, Callable[[Path], Figures]] = {
     "test": test_part,
     "forms": one_hand_in_many_forms,
     "turns": turned_hands,
+    "robustness": robustness,
     "no_hands": no_hands,
     "masks": drawn_outlines,
     "regions": partial(ossification, sheet=WORST_MASKS),

@@ -58,6 +58,19 @@ def accuracy_rows(accuracy: dict[str, Any]) -> Iterator[Row]:
     if record := accuracy.get("test", {}).get("with_sex"):
         yield "90% interval covers", f"{record['coverage_90']:.1%}", f"{record['n']} of the same that got a number"
         yield "abstentions on hands", f"{record['abstained']} of {record['n_total']}", "the same"
+    yield from robustness_rows(accuracy)
+    if masks := accuracy.get("masks"):
+        value = f"Dice {masks['dice_mean']:.3f}, at least {masks['dice_min']:.3f}"
+        yield "outline of the hand", value, f"{masks['n']} hands outlined by people, never trained on"
+    if regions := accuracy.get("regions"):
+        where = f"{regions['n']} radiographs with labelled ossification regions"
+        yield "bone inside the outline", f"99% of it on {regions['inside_99_share']:.1%}", where
+    for name, group in accuracy.get("no_hands", {}).items():
+        yield f"refused: {name.replace('_', ' ')}", f"{group['refused']} of {group['n']}", "what is not a hand"
+
+
+def robustness_rows(accuracy: dict[str, Any]) -> Iterator[Row]:
+    """What turning, storing and disturbing a radiograph does to its reading."""
     if forms := accuracy.get("forms"):
         median, largest = forms["median_difference_months"], forms["largest_difference_months"]
         where = f"{forms['hands']} hands as JPEG, PNG and four kinds of DICOM"
@@ -67,14 +80,10 @@ def accuracy_rows(accuracy: dict[str, Any]) -> Iterator[Row]:
             worse = record["mae_months"] / accuracy["turns"]["upright"]["mae_months"] - 1
             where = f"{record['read']} radiographs of the test part, {record['abstained']} more abstained"
             yield f"MAE, {name} degrees", f"{record['mae_months']:.1f} months, {worse:+.0%} on upright", where
-    if masks := accuracy.get("masks"):
-        value = f"Dice {masks['dice_mean']:.3f}, at least {masks['dice_min']:.3f}"
-        yield "outline of the hand", value, f"{masks['n']} hands outlined by people, never trained on"
-    if regions := accuracy.get("regions"):
-        where = f"{regions['n']} radiographs with labelled ossification regions"
-        yield "bone inside the outline", f"99% of it on {regions['inside_99_share']:.1%}", where
-    for name, group in accuracy.get("no_hands", {}).items():
-        yield f"refused: {name.replace('_', ' ')}", f"{group['refused']} of {group['n']}", "what is not a hand"
+    if disturbed := accuracy.get("robustness"):
+        lost = [f"{name} {record['worse_by']:+.0%}" for name, record in disturbed.items() if not record["kept"]]
+        value = f"{len(disturbed) - len(lost)} of {len(disturbed)} within bounds"
+        yield "disturbances", value, f"{disturbed['as it is']['n_total']} radiographs; not: {', '.join(lost) or 'none'}"
 
 
 def speed_rows(speed: dict[str, Any]) -> Iterator[Row]:
