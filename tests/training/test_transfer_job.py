@@ -14,6 +14,7 @@ import yaml
 torch = pytest.importorskip("torch", reason="needs the training extra: pip install -e '.[training]'")
 
 from training.data.rows import Rows  # noqa: E402
+from training.models.regressor import TransferNetwork  # noqa: E402
 
 SIDE = 64
 COUNT = 40
@@ -88,6 +89,21 @@ def test_two_classes_are_learnt_from_configuration_alone(project):
     assert figures["auc"] > 0.9
     assert weights(project / "run")["head.weight"].shape[0] == 2
     assert cv2.imread(str(project / "run" / "curves.png")).shape[0] > 300
+
+
+def test_another_question_takes_over_what_lies_before_the_head(project):
+    """From a run with three outputs to two classes: an untrained backbone keeps its bytes, the head is a new one."""
+    first = project / "ages.pt"
+    torch.manual_seed(7)
+    ages = TransferNetwork("mobilenetv3_small_050", 3)
+    torch.save({"model": ages.state_dict()}, first)
+    stages = [{"trainable": [], "images": 80, "learning_rate": 0.02}]
+    result = ended(config(project, start_from=str(first), stages=stages))
+    assert result.returncode == 0, result.stderr
+    trained = weights(project / "run")
+    kept = {name: value for name, value in ages.state_dict().items() if not name.startswith("head.")}
+    assert all(torch.equal(trained[name], value) for name, value in kept.items())
+    assert trained["head.bias"].shape == (2,)
 
 
 def test_killed_at_any_step_it_ends_with_the_same_weights(project):

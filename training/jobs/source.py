@@ -17,6 +17,8 @@ from training.transfer.images import Examples
 from training.transfer.target import Target
 
 IMAGENET: Final = ".safetensors"
+HEAD: Final = "head."
+HEAD_BIAS: Final = "head.bias"
 
 
 class Source(JobConfig):
@@ -49,14 +51,20 @@ def _number(source: Source, radiograph: Radiograph, target: Target) -> float:
 
 
 def network(backbone: str, start_from: Path | None, target: Target, *, seed: int) -> TransferNetwork:
-    """The network with the weights to start from. Raises BadConfigurationError where they are another network's."""
+    """The network with the weights to start from; from a run with other outputs, those before the head.
+
+    Raises BadConfigurationError where they are another network's.
+    """
     torch.manual_seed(seed)
     try:
         result = TransferNetwork(backbone, target.outputs)
         if start_from is not None and start_from.suffix == IMAGENET:
             result.load_imagenet(start_from)
         elif start_from is not None:
-            result.load_state_dict(torch.load(start_from, weights_only=True)["model"])
+            trained = torch.load(start_from, weights_only=True)["model"]
+            if trained[HEAD_BIAS].shape != result.state_dict()[HEAD_BIAS].shape:  # another question: a head of its own
+                trained |= {name: value for name, value in result.state_dict().items() if name.startswith(HEAD)}
+            result.load_state_dict(trained)
     except (ValueError, OSError, RuntimeError, KeyError) as error:
         raise BadConfigurationError(f"{backbone} from {start_from}: {error}") from error
     return result
