@@ -20,7 +20,7 @@ def publish(tmp_path, **changes):
         "versions": {"hand_segmenter": 1, "radiograph_enhancer": 1, "boneage_regressor": 1},
         "segmenter": "s.pt", "enhancer": "e.pt", "regressor": ["r.pt"], "backbone": "resnet18", "trained_with": {},
         "maximum_structure_change": 0.45, "maximum_interval_width_months": 90, "refused_share": 0.001,
-        "fitting_images": 10, "seed": 1,
+        "turned_share": 0.005, "fitting_images": 10, "seed": 1,
     } | changes  # fmt: skip
     path = tmp_path / "publish.yaml"
     path.write_text(yaml.safe_dump(values))

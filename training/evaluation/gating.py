@@ -90,16 +90,22 @@ def thresholds(
     contrast: NDArray[np.float32],
     *,
     refused_share: float,
+    turned_share: float,
     maximum_interval_width_months: float,
     maximum_structure_change: float,
 ) -> GateThresholds:
-    """Limits that a share of `refused_share` of these real radiographs (N, ...) fails, one gate at a time."""
+    """Limits that a share of `refused_share` of these real radiographs (N, ...) fails, one gate at a time.
 
-    def least(values: NDArray[np.float32]) -> float:
-        return float(np.quantile(values, refused_share, method="lower"))
+    Of uprightness, which what is no hand fails as well, a share of `turned_share`.
+    """
+
+    def least(values: NDArray[np.float32], share: float = refused_share) -> float:
+        return float(np.quantile(values, share, method="lower"))
 
     limits = tuple(
-        TypicalityLimit(name, least(typicality[:, column]), reason)
+        TypicalityLimit(
+            name, least(typicality[:, column], turned_share if reason is Reason.NOT_UPRIGHT else refused_share), reason
+        )
         for column, (name, reason) in enumerate(zip(NAMES, REASONS, strict=True))
     )
     return GateThresholds(

@@ -70,6 +70,7 @@ class PublishConfig(JobConfig):
     maximum_structure_change: float
     maximum_interval_width_months: float
     refused_share: float
+    turned_share: float
     fitting_images: int
     seed: int
     licence_notice: str = NOTICE
@@ -201,6 +202,7 @@ def _release(
             typicality[fit],
             *(material.numbers(column, fit) for column in ("fraction", "certainty", "contrast")),
             refused_share=config.refused_share,
+            turned_share=config.turned_share,
             maximum_interval_width_months=config.maximum_interval_width_months,
             maximum_structure_change=config.maximum_structure_change,
         ),
