@@ -21,6 +21,7 @@ import cv2
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from scipy.stats import binomtest
 
 from benchmarks.cases import not_hands, png, read_grey8, shuffled_hand, turned_hand
 from benchmarks.disturbances import DISTURBANCES, HARD
@@ -30,6 +31,7 @@ from training.data.split import SPLIT_CSV, read_split
 
 Figures = dict[str, Any]
 TILTS_DEG = (-30.0, -15.0, 15.0, 30.0)
+CONFIDENCE = 0.95
 TURNED_IMAGES = 150
 SHUFFLED_IMAGES = 1000
 DISTURBED_IMAGES = 300
@@ -48,12 +50,19 @@ def boneage(*arguments: str) -> list[dict[str, Any]]:
 
 
 def test_part(data: Path) -> Figures:
-    """The test part, with and without the sex."""
+    """The test part, with and without the sex; the coverage of each band with its Clopper-Pearson interval."""
     rsna = data / "rsna-bone-age"
     common = ["evaluate", "--images", str(rsna / "boneage-training-dataset"),
               "--labels", str(rsna / "boneage-training-dataset.csv"), "--sizes", str(rsna / "image-size.csv"),
               "--split", str(SPLIT_CSV), "--part", "test", "--json"]  # fmt: skip
-    return {"with_sex": boneage(*common)[0], "sex_unknown": boneage(*common, "--sex", "unknown")[0]}
+    records = {"with_sex": boneage(*common)[0], "sex_unknown": boneage(*common, "--sex", "unknown")[0]}
+    for record in records.values():
+        for band in (*record["by_age_band"], *record["by_predicted_age_band"]):
+            if band["n"]:
+                interval = binomtest(band["covered"], band["n"]).proportion_ci(CONFIDENCE, method="exact")
+                band["coverage"] = round(band["covered"] / band["n"], 4)
+                band["coverage_ci95"] = [round(interval.low, 4), round(interval.high, 4)]
+    return records
 
 
 def one_hand_in_many_forms(data: Path) -> Figures:
