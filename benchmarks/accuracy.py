@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import binomtest
 
+from benchmarks.activation import activation
 from benchmarks.cases import not_hands, png, read_grey8, shuffled_hand, turned_hand
 from benchmarks.disturbances import DISTURBANCES, HARD
 from benchmarks.forms import write_forms
@@ -178,6 +179,7 @@ FIGURES: dict[str, Callable[[Path], Figures]] = {
     "turns": turned_hands,
     "robustness": robustness,
     "no_hands": no_hands,
+    "activation": activation,
     "masks": drawn_outlines,
     "regions": partial(ossification, sheet=WORST_MASKS),
 }

@@ -12,6 +12,7 @@ from services.core.adapters.inference_onnxruntime import load_session, run
 from services.core.adapters.model_store import ReleaseStore
 from services.core.domain.contracts import ENHANCER, REGRESSOR, SEGMENTER
 from services.core.domain.gates import Abstention
+from services.core.domain.preprocess import Image
 from services.core.domain.reading import ModelVersion
 from services.enhancement import pipeline as enhancement
 from services.regression import pipeline as regression
@@ -33,8 +34,17 @@ class DirectChain:
 
     def read(self, decode: Callable[[], Decoded]) -> float | Abstention:
         """The age in months of what `decode` gives, sex unknown, or the abstention of the first gate that refuses."""
+        prepared = self.hand(decode().pixels, None)
+        if isinstance(prepared, Abstention):
+            return prepared
+        outputs = self.regress(regression.prepare(prepared.hand))
+        reading = regression.conclude(outputs, "unknown", self.release, self._models[REGRESSOR])
+        return reading.abstention or reading.age_months
+
+    def hand(self, pixels: Image, true_shape: tuple[int, int] | None) -> enhancement.Enhancement | Abstention:
+        """The hand prepared for the regressor from pixels (H, W) in [0, 1], or why there is none."""
         gates = self.release.gates
-        radiograph = assessment.prepare(decode().pixels, None, keep_picture=False)
+        radiograph = assessment.prepare(pixels, true_shape, keep_picture=False)
         frame, batch = segmentation.prepare(radiograph.frame, None)
         probability = self._run(SEGMENTER, "radiograph", batch)["hand_probability"][0, 0]
         found = segmentation.conclude(frame, probability, radiograph.frame.shape, gates, self._models[SEGMENTER])
@@ -42,10 +52,11 @@ class DirectChain:
             return found.abstention
         hand, crop = enhancement.prepare(radiograph.frame, found.mask, None)
         generated = self._run(ENHANCER, "hand", hand[None, None])["enhanced"][0, 0]
-        prepared = enhancement.conclude(hand, generated, crop, gates, self._models[ENHANCER])
-        outputs = self._run(REGRESSOR, "hand", regression.prepare(prepared.hand))
-        reading = regression.conclude(outputs, "unknown", self.release, self._models[REGRESSOR])
-        return reading.abstention or reading.age_months
+        return enhancement.conclude(hand, generated, crop, gates, self._models[ENHANCER])
+
+    def regress(self, hands: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        """The regressor's outputs for prepared hands (N, 1, S, S)."""
+        return self._run(REGRESSOR, "hand", hands)
 
     def _run(self, model: str, name: str, batch: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
         return run(self._sessions[model], {name: batch})
