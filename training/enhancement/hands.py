@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Final, TypeVar
 
 import numpy as np
 import torch
@@ -18,10 +19,14 @@ from services.core.domain.preprocess import (
 )
 from services.core.errors import InvalidRadiographError
 from training.models.enhancer import UNetGenerator
+from training.models.exported import load_exported
 from training.models.segmenter import FCDenseNet
 
 Image = NDArray[np.float32]
-FASTEST_BATCH = 2
+Network = TypeVar("Network", FCDenseNet, UNetGenerator)
+FASTEST_BATCH: Final = 2
+EXPORTED: Final = ".onnx"
+PROBE_PX: Final = 32
 
 
 def frame_masks(model: FCDenseNet, frames: Sequence[Image]) -> Iterator[tuple[Image, NDArray[np.bool_]]]:
@@ -60,15 +65,19 @@ def enhance(
     return np.where((changes <= maximum_structure_change)[:, None, None], generated, hands), changes
 
 
-def load_segmenter(checkpoint: Path) -> FCDenseNet:
-    """The segmenter of a checkpoint, in evaluation mode."""
-    model = FCDenseNet().to(memory_format=torch.channels_last)
-    model.load_state_dict(torch.load(checkpoint, weights_only=True)["model"])
-    return model.eval()
+def load_segmenter(weights: Path) -> FCDenseNet:
+    """The segmenter of a checkpoint or of an exported version, in evaluation mode."""
+    return _loaded(FCDenseNet(), weights, prefix="network.")
 
 
-def load_enhancer(checkpoint: Path) -> UNetGenerator:
-    """The enhancer of a checkpoint, in evaluation mode."""
-    model = UNetGenerator().to(memory_format=torch.channels_last)
-    model.load_state_dict(torch.load(checkpoint, weights_only=True)["model"])
-    return model.eval()
+def load_enhancer(weights: Path) -> UNetGenerator:
+    """The enhancer of a checkpoint or of an exported version, in evaluation mode."""
+    return _loaded(UNetGenerator(), weights)
+
+
+def _loaded(model: Network, weights: Path, *, prefix: str = "") -> Network:
+    if weights.suffix == EXPORTED:
+        load_exported(model, weights, torch.zeros(1, 1, PROBE_PX, PROBE_PX), prefix=prefix)
+    else:
+        model.load_state_dict(torch.load(weights, weights_only=True)["model"])
+    return model.to(memory_format=torch.channels_last).eval()

@@ -1,0 +1,78 @@
+"""Weights come back out of an exported version: training needs no checkpoint of a release that is there."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the training extra: pip install -e '.[training]'")
+
+from services.core.adapters.model_store import model_file  # noqa: E402
+from services.core.domain.contracts import CONTRACTS, ENHANCER, SEGMENTER  # noqa: E402
+from services.core.runtime.settings import ModelSettings, read_settings  # noqa: E402
+from training.enhancement.hands import load_enhancer, load_segmenter  # noqa: E402
+from training.evaluation.measure import OnnxModel  # noqa: E402
+from training.models.enhancer import UNet, UNetGenerator  # noqa: E402
+from training.models.exported import load_exported  # noqa: E402
+from training.models.regressor import TransferNetwork  # noqa: E402
+from training.models.segmenter import FCDenseNet  # noqa: E402
+from training.publish.export import export  # noqa: E402
+
+EXAMPLE = torch.zeros(1, 1, 64, 64)
+
+
+def lived(network):
+    """The network after batch norms have seen something, so that folding one is no identity."""
+    generator = torch.Generator().manual_seed(3)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            for values in (module.weight.data, module.running_var):
+                values.uniform_(0.5, 1.5, generator=generator)
+            for values in (module.bias.data, module.running_mean):
+                values.uniform_(-0.2, 0.2, generator=generator)
+    return network.eval()
+
+
+@pytest.mark.parametrize(("name", "load", "version"), [(SEGMENTER, load_segmenter, 2), (ENHANCER, load_enhancer, 1)])
+def test_the_embedded_release_comes_back(name, load, version):
+    """Torch with the weights of an embedded file computes what the file does."""
+    path = model_file(read_settings(ModelSettings).model_repository, name, version)
+    contract = CONTRACTS[name]
+    images = np.random.default_rng(1).random((2, *contract.inputs[0].dims[1:]), np.float32)
+    expected = OnnxModel(contract, path)(images)[contract.outputs[0].name]
+    with torch.inference_mode():
+        found = load(path)(torch.from_numpy(images)[:, None])
+    found = found.sigmoid() if name == SEGMENTER else found
+    np.testing.assert_allclose(found.numpy(), expected, atol=2e-4)
+
+
+def test_batch_norms_that_the_export_folded_come_back_as_what_they_did(tmp_path):
+    """Convolutions with the batch norm folded in give the same output as before the export."""
+    network = lived(UNetGenerator())
+    export(network, CONTRACTS[ENHANCER], tmp_path / "model.onnx")
+    back = UNetGenerator().eval()
+    load_exported(back, tmp_path / "model.onnx", EXAMPLE)
+    hand = torch.rand(1, 1, 64, 64, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        assert (network(hand) - back(hand)).abs().max() < 1e-5
+        assert (network(hand) - UNetGenerator().eval()(hand)).abs().max() > 1e-3
+
+
+def test_batch_norms_that_were_not_folded_keep_their_statistics(tmp_path):
+    """FC-DenseNet's batch norms stand before their convolutions: all of its weights are what they were."""
+    network = lived(FCDenseNet())
+    export(network, CONTRACTS[SEGMENTER], tmp_path / "model.onnx")
+    back = FCDenseNet()
+    load_exported(back, tmp_path / "model.onnx", EXAMPLE)
+    for name, values in network.state_dict().items():
+        if not name.endswith("num_batches_tracked"):
+            torch.testing.assert_close(back.state_dict()[name], values, atol=0, rtol=0, msg=name)
+    assert back.training  # reading weights leaves the mode as it was
+
+
+@pytest.mark.parametrize("network", [UNet(), TransferNetwork("resnet18", 3)], ids=["U-Net", "ResNet"])
+def test_a_file_of_another_network_is_refused(network, tmp_path):
+    """What does not fit is named, and the network stays as it was."""
+    export(FCDenseNet(), CONTRACTS[SEGMENTER], tmp_path / "model.onnx")
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    with pytest.raises(ValueError, match="is no export of this network"):
+        load_exported(network, tmp_path / "model.onnx", EXAMPLE)
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())

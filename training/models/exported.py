@@ -1,0 +1,67 @@
+"""Weights out of an exported version, so that training goes on from any release and needs no checkpoint of it."""
+
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import Tensor, nn
+
+FOLDED_BIAS: Final = ".weight_bias"
+COUNTER: Final = "num_batches_tracked"
+
+
+def load_exported(network: nn.Module, path: Path, example: Tensor, *, prefix: str = "") -> None:
+    """Give `network` the weights of the ONNX file that was exported from it, where its names begin with `prefix`.
+
+    A batch norm that the export folded into the convolution before it comes back as that offset alone: the network
+    computes the same, but its statistics are gone, so that only a network in evaluation mode is what it was. `example`
+    (B, ...) is an input; it shows which batch norm follows which convolution.
+
+    Raises ValueError where the file is of another network, OSError where there is none.
+    """
+    initializers = onnx.load(str(path)).graph.initializer
+    # A copy: what onnx gives may be read-only.
+    found = {i.name.removeprefix(prefix): np.array(numpy_helper.to_array(i)) for i in initializers}
+    state = network.state_dict()
+    for convolution, norm in folded_pairs(network, example):
+        offset = found.get(convolution + FOLDED_BIAS)
+        if offset is None or f"{norm}.running_mean" in found:
+            continue
+        epsilon = getattr(network.get_submodule(norm), "eps")  # noqa: B009 -- a Module's attributes are not typed
+        found |= {
+            f"{norm}.weight": np.full_like(offset, np.sqrt(1 + epsilon)), f"{norm}.bias": offset,
+            f"{norm}.running_mean": np.zeros_like(offset), f"{norm}.running_var": np.ones_like(offset),
+        }  # fmt: skip
+    wanted = [name for name in state if not name.endswith(COUNTER)]
+    if wrong := [name for name in wanted if name not in found or found[name].shape != tuple(state[name].shape)]:
+        raise ValueError(f"{path} is no export of this network: {len(wrong)} weights differ, {wrong[0]} first")
+    network.load_state_dict(state | {name: torch.from_numpy(found[name]) for name in wanted})
+
+
+def folded_pairs(network: nn.Module, example: Tensor) -> list[tuple[str, str]]:
+    """Names of each convolution and of the batch norm that takes its output as it is."""
+    names = {module: name for name, module in network.named_modules()}
+    made: dict[int, str] = {}
+    kept: list[Tensor] = []  # alive, so that no identity is given twice
+    pairs: list[tuple[str, str]] = []
+
+    def seen(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if isinstance(module, nn.Conv2d):
+            made[id(output)] = names[module]
+            kept.append(output)
+        elif isinstance(module, nn.BatchNorm2d) and id(inputs[0]) in made:
+            pairs.append((made[id(inputs[0])], names[module]))
+
+    handles = [module.register_forward_hook(seen) for module in network.modules()]
+    training = network.training
+    try:
+        with torch.inference_mode():
+            network.eval()(example)
+    finally:
+        network.train(training)
+        for handle in handles:
+            handle.remove()
+    return pairs
