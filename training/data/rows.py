@@ -18,12 +18,16 @@ DESCRIPTION: Final = "rows.json"
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Columns of one folder as arrays (N, ...) mapped from disk, so that memory holds only what is looked at."""
+    """Columns of one folder as arrays (N, ...) mapped from disk, so that memory holds only what is looked at.
+
+    `made_by` says what the values depend on beside the images.
+    """
 
     folder: Path
     ids: tuple[str, ...]
     done: NDArray[np.bool_]
     columns: Mapping[str, NDArray[Any]]
+    made_by: str
 
     @classmethod
     def make(cls, folder: Path, ids: Sequence[str], columns: Mapping[str, Column], *, made_by: str) -> "Rows":
@@ -59,7 +63,7 @@ class Rows:
             return np.memmap(folder / f"{name}.bin", np.dtype(kind), mode, shape=(count, *shape))  # type: ignore[call-overload]
 
         columns = {name: mapped(name, shape, kind) for name, (shape, kind) in found["columns"].items()}
-        return cls(folder, tuple(found["ids"]), mapped("done", (), "bool"), columns)
+        return cls(folder, tuple(found["ids"]), mapped("done", (), "bool"), columns, found["made_by"])
 
     @property
     def missing(self) -> NDArray[np.intp]:

@@ -1,6 +1,7 @@
 """Prepared hands, made by the very functions that serving uses."""
 
 from collections.abc import Iterator, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -8,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from services.core.adapters.model_store import preprocessing_sha256
 from services.core.domain.gates import structure_change
 from services.core.domain.postprocess import hand_mask
 from services.core.domain.preprocess import (
@@ -21,6 +23,7 @@ from services.core.errors import InvalidRadiographError
 from training.models.enhancer import UNetGenerator
 from training.models.exported import load_exported
 from training.models.segmenter import FCDenseNet
+from training.run.exits import BadConfigurationError
 
 Image = NDArray[np.float32]
 Network = TypeVar("Network", FCDenseNet, UNetGenerator)
@@ -73,6 +76,18 @@ def load_segmenter(weights: Path) -> FCDenseNet:
 def load_enhancer(weights: Path) -> UNetGenerator:
     """The enhancer of a checkpoint or of an exported version, in evaluation mode."""
     return _loaded(UNetGenerator(), weights)
+
+
+def made_by(segmenter: Path, enhancer: Path | None, maximum_structure_change: float) -> str:
+    """What prepared hands depend on beside the radiographs: the models, the gate and the code before them.
+
+    Raises BadConfigurationError where a model cannot be read.
+    """
+    try:
+        models = [sha256(path.read_bytes()).hexdigest() for path in (segmenter, enhancer) if path is not None]
+    except OSError as error:
+        raise BadConfigurationError(str(error)) from error
+    return " ".join([*models, str(maximum_structure_change), preprocessing_sha256()])
 
 
 def _loaded(model: Network, weights: Path, *, prefix: str = "") -> Network:

@@ -14,7 +14,6 @@ from collections.abc import Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,18 +23,24 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
-from services.core.adapters.model_store import preprocessing_sha256
 from services.core.domain.gates import contrast, mask_certainty
 from services.core.domain.preprocess import HAND_PX, crop_square, standardise, whole
 from services.core.errors import InvalidRadiographError
 from training.data.radiographs import Dataset, Radiograph, report_missing
 from training.data.rows import Column, Rows
 from training.data.split import SHARES, Part
-from training.enhancement.hands import enhance, frame_masks, load_enhancer, load_segmenter, segmented_hand
+from training.enhancement.hands import (
+    enhance,
+    frame_masks,
+    load_enhancer,
+    load_segmenter,
+    made_by,
+    segmented_hand,
+)
 from training.jobs.command import JobConfig, command
 from training.models.enhancer import UNetGenerator
 from training.models.segmenter import FCDenseNet
-from training.run.exits import BadConfigurationError, Interrupted
+from training.run.exits import Interrupted
 from training.run.journal import Journal
 from training.run.steps import stop_requests
 
@@ -144,21 +149,12 @@ def results(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def made_by(config: HandsConfig) -> str:
-    """What the rows depend on beside the radiographs: the models, the gate and the code before them."""
-    files = [path for path in (config.segmenter, config.enhancer) if path is not None]
-    try:
-        parts = [sha256(path.read_bytes()).hexdigest() for path in files]
-    except OSError as error:
-        raise BadConfigurationError(str(error)) from error
-    return " ".join([*parts, str(config.maximum_structure_change), preprocessing_sha256()])
-
-
 def run(config: HandsConfig) -> None:
     """Prepare what is missing; a killed run loses at most the chunks that it was at."""
     radiographs = [r for r in config.dataset.read() if r.part in config.parts]
     columns = SEGMENTED | (ENHANCED if config.enhancer else {})
-    prepared = Rows.make(config.out, [r.id for r in radiographs], columns, made_by=made_by(config))
+    maker = made_by(config.segmenter, config.enhancer, config.maximum_structure_change)
+    prepared = Rows.make(config.out, [r.id for r in radiographs], columns, made_by=maker)
     missing = prepared.missing
     failures: dict[str, str] = {}
     with (

@@ -4,18 +4,18 @@ The validation part fits the limits of the gates, the calibration part the inter
 """
 
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Self
 
 import cv2
 import numpy as np
 import torch
 import yaml
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import nn
 
 from services.core.adapters.model_store import (
@@ -25,14 +25,14 @@ from services.core.adapters.model_store import (
     release_file,
     write_release,
 )
-from services.core.domain.contracts import CONTRACTS, ENHANCER, REGRESSOR, SEGMENTER
+from services.core.domain.contracts import CONTRACTS, ENHANCER, REGRESSOR, SEGMENTER, SEX_ORDER
 from services.core.domain.release import Release
 from training.data.masks import read_masks
 from training.data.radiographs import Dataset, Radiograph, report_missing, sex_columns
 from training.data.rows import Rows
 from training.data.split import MASK_TEST_CSV, read_ids, split_hash
-from training.enhancement.hands import load_enhancer, load_segmenter
-from training.evaluation.calibration import LEVEL, interval_cells
+from training.enhancement.hands import load_enhancer, load_segmenter, made_by
+from training.evaluation.calibration import LEVEL, MINIMUM_IMAGES, band_scales, interval_cells
 from training.evaluation.gating import Chain, fitting_sets, thresholds
 from training.evaluation.measure import OnnxModel, age_metrics, segmenter_dice
 from training.evaluation.typicality import fit_typicality
@@ -49,24 +49,29 @@ NOTICE = (
 )
 MEASURED: Final = ("validation", "calibration", "test")
 GATING: Final = ("validation", "calibration")
+UNKNOWN: Final = SEX_ORDER.index("unknown")
 
 
 class PublishConfig(JobConfig):
-    """What is published, and where to."""
+    """What is published, and where to.
+
+    A model without weights of its own is the version that the store holds already; where that goes for all of them, the
+    job only calibrates: intervals and gates for these radiographs, in a release of their own.
+    """
 
     dataset: Dataset
-    masks: Path
+    masks: Path | None = None  # outlines that score a segmenter
     never_train: Path = MASK_TEST_CSV
     hands: Path
     store: Path
     work: Path
     release: str
     versions: dict[str, int]
-    segmenter: Path
-    enhancer: Path
-    regressor: Annotated[list[Path], Field(min_length=1)]  # runs of one descent: their weights are averaged
-    backbone: str
-    trained_with: dict[str, list[Path]]
+    segmenter: Path | None = None
+    enhancer: Path | None = None
+    regressor: Annotated[list[Path], Field(min_length=1)] | None = None  # of one descent: their weights are averaged
+    backbone: str | None = None
+    trained_with: dict[str, list[Path]] = Field(default_factory=dict)
     maximum_structure_change: float
     maximum_interval_width_months: float
     refused_share: float
@@ -74,6 +79,23 @@ class PublishConfig(JobConfig):
     fitting_images: int
     seed: int
     licence_notice: str = NOTICE
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        """Weights come with what else is needed to publish them."""
+        if self.segmenter and self.masks is None:
+            raise ValueError("a segmenter needs masks, the outlines that score it")
+        if self.regressor and self.backbone is None:
+            raise ValueError("a regressor needs backbone, the network that its weights belong to")
+        if unexplained := [name for name in self.weights if name not in self.trained_with]:
+            raise ValueError(f"trained_with does not say how {', '.join(unexplained)} was trained")
+        return self
+
+    @property
+    def weights(self) -> dict[str, Path | list[Path]]:
+        """Weights by model, of those models that have some here."""
+        given = {SEGMENTER: self.segmenter, ENHANCER: self.enhancer, REGRESSOR: self.regressor}
+        return {name: weights for name, weights in given.items() if weights is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +125,15 @@ def run(config: PublishConfig) -> None:
     """Do all of it; nothing is written to the store before everything is proven."""
     if release_file(config.store, config.release).exists():
         raise BadConfigurationError(f"release {config.release} is in {config.store} already; releases never change")
+    files = {name: model_file(config.store, name, config.versions[name]) for name in CONTRACTS}
+    if absent := [name for name in CONTRACTS if name not in config.weights and not files[name].exists()]:
+        raise BadConfigurationError(f"{config.store} lacks that version of {', '.join(absent)}; or name its weights")
     cv2.setNumThreads(1)
     torch.manual_seed(config.seed)
     radiographs = config.dataset.read()
-    material = _material(config, [r for r in radiographs if r.part in MEASURED])
+    material = _material(config, files, [r for r in radiographs if r.part in MEASURED])
     training = [r for r in radiographs if r.part == "train"]
-    networks = _networks(config, training)
-    files = {name: model_file(config.store, name, config.versions[name]) for name in networks}
+    networks = _networks(config, training, files)
     new = [name for name in networks if not files[name].exists()]
     for name in new:
         files[name] = config.work / name / "model.onnx"
@@ -122,26 +146,31 @@ def run(config: PublishConfig) -> None:
         part: age_metrics(out["age_months"], material.ages[material.of(part)], material.sexes[material.of(part)])
         for part, out in outputs.items()
     }
-    measured: dict[str, dict[str, Any]] = {
-        SEGMENTER: {"mask_test": _dice(config, files[SEGMENTER])},
-        ENHANCER: {"selection": {"l1": torch.load(config.enhancer, weights_only=True)["selection_l1"]}},
-        REGRESSOR: figures,
-    }
     release = _release(config, material, outputs, baseline_mae_months=float(figures["test"]["mae_months"]))
     for name in new:
-        card = _card(config, training, name) | {"metrics": measured[name], "parity": agreement[name]}
+        card = _card(config, training, name) | {
+            "metrics": figures if name == REGRESSOR else _measured(config, name, files[name]),
+            "parity": agreement[name],
+        }
         publish_model(config.store, CONTRACTS[name], config.versions[name], files[name], card)
     write_release(config.store, release, current=True)
 
 
-def _material(config: PublishConfig, radiographs: Sequence[Radiograph]) -> Material:
+def _material(config: PublishConfig, files: Mapping[str, Path], radiographs: Sequence[Radiograph]) -> Material:
     prepared = Rows.read(config.hands)
+    segmenter, enhancer = config.segmenter or files[SEGMENTER], config.enhancer or files[ENHANCER]
+    if prepared.made_by != made_by(segmenter, enhancer, config.maximum_structure_change):
+        raise BadConfigurationError(f"{config.hands}: the hands were not prepared by the models of this release")
     rows = prepared.find([r.id for r in radiographs])
     absent = [r.id for r, row in zip(radiographs, rows, strict=True) if row < 0]
     report_missing(f"are not in {config.hands}", absent, of=len(radiographs))
     there = [r for r, row in zip(radiographs, rows, strict=True) if row >= 0]
     if empty := [part for part in MEASURED if part not in {r.part for r in there}]:
         raise BadConfigurationError(f"{config.hands} holds no radiograph of {', '.join(empty)}")
+    if (count := sum(r.part == "calibration" for r in there)) < MINIMUM_IMAGES:
+        raise BadConfigurationError(
+            f"{count} radiographs of the calibration part are too few; {MINIMUM_IMAGES} are needed"
+        )
     try:
         ages = np.array([float(r.label) for r in there], np.float32)
     except ValueError as error:
@@ -149,15 +178,21 @@ def _material(config: PublishConfig, radiographs: Sequence[Radiograph]) -> Mater
     return Material(np.array([r.part for r in there]), ages, sex_columns(there), rows[rows >= 0], prepared)
 
 
-def _networks(config: PublishConfig, training: Sequence[Radiograph]) -> dict[str, nn.Module]:
-    """The graphs to export; the regressor's with the scores of typicality, fitted on the training part."""
-    chain = _chain(config)
-    sets = fitting_sets(chain, training, count=config.fitting_images, seed=config.seed)
-    return {
-        SEGMENTER: ServedSegmenter(chain.segmenter),
-        ENHANCER: chain.enhancer,
-        REGRESSOR: ServedRegressor(chain.regressor, fit_typicality(*sets)),
-    }
+def _networks(config: PublishConfig, training: Sequence[Radiograph], files: Mapping[str, Path]) -> dict[str, nn.Module]:
+    """The graphs to export, of models with weights; the regressor's with scores of typicality fitted on `training`."""
+    segmenter = load_segmenter(config.segmenter or files[SEGMENTER])
+    enhancer = load_enhancer(config.enhancer or files[ENHANCER])
+    networks: dict[str, nn.Module] = {}
+    if config.segmenter:
+        networks[SEGMENTER] = ServedSegmenter(segmenter)
+    if config.enhancer:
+        networks[ENHANCER] = enhancer
+    if config.regressor:
+        regressor = _regressor(config, sex_columns(training))
+        chain = Chain(segmenter, enhancer, regressor, config.maximum_structure_change)
+        sets = fitting_sets(chain, training, count=config.fitting_images, seed=config.seed)
+        networks[REGRESSOR] = ServedRegressor(regressor, fit_typicality(*sets))
+    return networks
 
 
 def _parity(network: nn.Module, name: str, path: Path, material: Material) -> dict[str, float]:
@@ -169,11 +204,14 @@ def _parity(network: nn.Module, name: str, path: Path, material: Material) -> di
     return parity(network.to(memory_format=torch.contiguous_format), contract, path, inputs)
 
 
-def _dice(config: PublishConfig, path: Path) -> dict[str, float]:
-    """Dice on the outlines that nothing was trained on or selected with."""
+def _measured(config: PublishConfig, name: str, path: Path) -> dict[str, Any]:
+    """Figures of a segmenter, on the outlines that nothing was trained on or selected with, or of an enhancer."""
+    if name == ENHANCER and config.enhancer:
+        return {"selection": {"l1": torch.load(config.enhancer, weights_only=True)["selection_l1"]}}
+    assert config.masks is not None
     held = set(read_ids(config.never_train))
     pairs = [pair for pair in read_masks(config.masks, config.dataset.true_shapes()) if pair.id in held]
-    return segmenter_dice(OnnxModel(CONTRACTS[SEGMENTER], path), pairs)
+    return {"mask_test": segmenter_dice(OnnxModel(CONTRACTS[SEGMENTER], path), pairs)}
 
 
 def _release(
@@ -183,8 +221,17 @@ def _release(
     *,
     baseline_mae_months: float,
 ) -> Release:
-    """Intervals from the calibration part; the gates' limits from it and the validation part."""
-    calibration, fit = material.of("calibration"), material.of(*GATING)
+    """Intervals from the calibration part, scaled by the validation part; the gates' limits from both."""
+    fit = material.of(*GATING)
+    validation, calibration = (
+        (
+            outputs[part]["age_months"].astype(np.float64),
+            material.ages[chosen].astype(np.float64),
+            material.sexes[chosen],
+        )
+        for part in GATING
+        for chosen in (material.of(part),)
+    )
     typicality = np.zeros((len(fit), outputs[GATING[0]]["typicality"].shape[1]), np.float32)
     for part in GATING:
         typicality[material.of(part)] = outputs[part]["typicality"]
@@ -193,11 +240,7 @@ def _release(
         models=config.versions,
         preprocessing_sha256=preprocessing_sha256(),
         interval_level=LEVEL,
-        interval_cells=interval_cells(
-            outputs["calibration"]["age_months"].astype(np.float64),
-            material.ages[calibration].astype(np.float64),
-            material.sexes[calibration],
-        ),
+        interval_cells=interval_cells(*calibration, band_scales(*validation)),
         gates=thresholds(
             typicality[fit],
             *(material.numbers(column, fit) for column in ("fraction", "certainty", "contrast")),
@@ -225,15 +268,17 @@ def _card(config: PublishConfig, training: Sequence[Radiograph], name: str) -> d
     return card
 
 
-def _chain(config: PublishConfig) -> Chain:
+def _regressor(config: PublishConfig, sexes: NDArray[np.int64]) -> BoneAgeRegressor:
+    """The regressor; of a sex that no radiograph of its training (N,) had it knows what it knows of an unknown one."""
+    assert config.backbone is not None
+    assert config.regressor is not None
     regressor = BoneAgeRegressor(config.backbone)
-    regressor.load_state_dict(mean_weights([torch.load(path, weights_only=True)["model"] for path in config.regressor]))
-    return Chain(
-        load_segmenter(config.segmenter),
-        load_enhancer(config.enhancer),
-        regressor.eval(),
-        config.maximum_structure_change,
-    )
+    states = [torch.load(path, weights_only=True)["model"] for path in config.regressor]
+    regressor.load_state_dict(mean_weights(states))
+    for column in set(range(len(SEX_ORDER))) - set(sexes.tolist()):
+        regressor.head.weight.data[column] = regressor.head.weight.data[UNKNOWN]
+        regressor.head.bias.data[column] = regressor.head.bias.data[UNKNOWN]
+    return regressor.eval()
 
 
 def _revision() -> str:
