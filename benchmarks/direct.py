@@ -13,7 +13,7 @@ from services.core.adapters.model_store import ReleaseStore
 from services.core.domain.contracts import ENHANCER, REGRESSOR, SEGMENTER
 from services.core.domain.gates import Abstention
 from services.core.domain.preprocess import Image
-from services.core.domain.reading import ModelVersion
+from services.core.domain.reading import Age, ModelVersion
 from services.enhancement import pipeline as enhancement
 from services.regression import pipeline as regression
 from services.segmentation import pipeline as segmentation
@@ -39,7 +39,8 @@ class DirectChain:
             return prepared
         outputs = self.regress(regression.prepare(prepared.hand))
         reading = regression.conclude(outputs, "unknown", self.release, self._models[REGRESSOR])
-        return reading.abstention or reading.age_months
+        assert isinstance(reading.value, Age)  # the speed of releases that read ages is what is measured
+        return reading.abstention or reading.value.months
 
     def hand(self, pixels: Image, true_shape: tuple[int, int] | None) -> enhancement.Enhancement | Abstention:
         """The hand prepared for the regressor from pixels (H, W) in [0, 1], or why there is none."""

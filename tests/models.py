@@ -1,7 +1,8 @@
 """Tiny models with the agreed contracts, whose answers a test can work out by hand, and a repository that holds them.
 
 The segmenter takes what is bright for the hand. The enhancer gives the hand back, or its negative. The regressor's age
-is BIAS_MONTHS plus MONTHS_PER_BRIGHTNESS times the mean brightness of the hand, and its only typicality that mean.
+is BIAS_MONTHS plus MONTHS_PER_BRIGHTNESS times the mean brightness of the hand, and its only typicality that mean. The
+classifier tells dark hands from bright ones in the same way.
 """
 
 from dataclasses import dataclass
@@ -14,13 +15,18 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from services.core.adapters.model_store import preprocessing_sha256, publish_model, write_release
-from services.core.domain.contracts import CONTRACTS, ENHANCER, REGRESSOR, SEGMENTER, SEX_ORDER
+from services.core.domain.contracts import CLASSIFIER, CONTRACTS, ENHANCER, REGRESSOR, SEGMENTER, SEX_ORDER
 from services.core.domain.gates import GateThresholds, Reason, TypicalityLimit
-from services.core.domain.release import IntervalCell, Release
+from services.core.domain.release import ClassCalibration, IntervalCell, Release
 
 BIAS_MONTHS: Final = (100.0, 90.0, 95.0)
 MONTHS_PER_BRIGHTNESS: Final = (60.0, 50.0, 55.0)
 HALF_WIDTH_MONTHS: Final = 12.0
+CLASSES: Final = ("dark", "bright")
+BIAS_LOGITS: Final = (0.5, -0.5)
+LOGITS_PER_BRIGHTNESS: Final = (-4.0, 4.0)
+TEMPERATURE: Final = 2.0
+SET_PROBABILITY: Final = 0.3
 RELEASE_ID: Final = "tiny-1"
 GRID: Final = 7
 OPSET: Final = 18
@@ -33,6 +39,7 @@ class Variations:
     inventing: bool = False
     least_typicality: float = 0.0
     half_width_months: float = HALF_WIDTH_MONTHS
+    classes: bool = False
 
 
 def segmenter() -> onnx.ModelProto:
@@ -74,18 +81,41 @@ def regressor() -> onnx.ModelProto:
     )
 
 
+def classifier() -> onnx.ModelProto:
+    """Two classes: the logit of `bright` rises with the mean brightness of the hand, that of `dark` falls."""
+    cell = CONTRACTS[CLASSIFIER].inputs[0].dims[1] // GRID
+    nodes = [
+        helper.make_node("AveragePool", ["hand"], ["cells"], kernel_shape=[cell, cell], strides=[cell, cell]),
+        helper.make_node("Conv", ["cells", "weight"], ["activation"]),
+        helper.make_node("ReduceMean", ["activation", "space"], ["mean_activation"], keepdims=0),
+        helper.make_node("Mul", ["mean_activation", "zero"], ["nothing"]),
+        helper.make_node("Add", ["nothing", "offset"], ["bias"]),
+        helper.make_node("Add", ["mean_activation", "bias"], ["logits"]),
+        helper.make_node("ReduceMean", ["cells", "space"], ["typicality"], keepdims=0),
+    ]
+    return _model(
+        CLASSIFIER,
+        nodes,
+        weight=np.array(LOGITS_PER_BRIGHTNESS, np.float32).reshape(2, 1, 1, 1),
+        offset=np.array([BIAS_LOGITS], np.float32),
+        zero=np.float32(0),
+        space=np.array([2, 3], np.int64),
+    )
+
+
 def tiny_release(release_id: str = RELEASE_ID, *, version: int = 1, variations: Variations | None = None) -> Release:
     """A release of version `version` of every model, whose gates let through whatever shows a bright hand."""
     chosen = variations or Variations()
     limit = TypicalityLimit("brightness", chosen.least_typicality, Reason.NOT_LIKE_TRAINING)
+    cells = tuple(
+        IntervalCell(sex, -np.inf, np.inf, chosen.half_width_months, calibration_images=100) for sex in SEX_ORDER
+    )
     return Release(
         id=release_id,
-        models=dict.fromkeys(CONTRACTS, version),
+        models=dict.fromkeys((SEGMENTER, ENHANCER, CLASSIFIER if chosen.classes else REGRESSOR), version),
         preprocessing_sha256=preprocessing_sha256(),
         interval_level=0.9,
-        interval_cells=tuple(
-            IntervalCell(sex, -np.inf, np.inf, chosen.half_width_months, calibration_images=100) for sex in SEX_ORDER
-        ),
+        interval_cells=() if chosen.classes else cells,
         gates=GateThresholds(
             minimum_contrast=0.2,
             minimum_foreground_fraction=0.02,
@@ -95,14 +125,16 @@ def tiny_release(release_id: str = RELEASE_ID, *, version: int = 1, variations: 
             maximum_interval_width_months=60.0,
             maximum_structure_change=0.5,
         ),
-        baseline_mae_months=8.0,
+        baseline_mae_months=None if chosen.classes else 8.0,
+        classes=ClassCalibration(CLASSES, TEMPERATURE, SET_PROBABILITY) if chosen.classes else None,
     )
 
 
 def write_repository(root: Path, variations: Variations | None = None) -> Path:
     """A model repository with one release, which is current."""
     chosen = variations or Variations()
-    models = {SEGMENTER: segmenter(), ENHANCER: enhancer(inventing=chosen.inventing), REGRESSOR: regressor()}
+    models = {SEGMENTER: segmenter(), ENHANCER: enhancer(inventing=chosen.inventing)}
+    models |= {CLASSIFIER: classifier()} if chosen.classes else {REGRESSOR: regressor()}
     for name, model in models.items():
         weights = root / f"{name}.onnx"
         root.mkdir(parents=True, exist_ok=True)

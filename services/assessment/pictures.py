@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from services.assessment.ports import Found, Number, Prepared, Stages
+from services.assessment.ports import Answer, Found, Prepared, Stages
 from services.core.domain.geometry import scale_square
 from services.core.domain.preprocess import Image, Mask, resize
 from services.core.runtime.deadlines import Deadline
@@ -38,7 +38,7 @@ class Painter:
         self._decode = decode_png
 
     async def explain(
-        self, picture: Picture, found: Found, prepared: Prepared, number: Number, *, deadline: Deadline
+        self, picture: Picture, found: Found, prepared: Prepared, answer: Answer, *, deadline: Deadline
     ) -> bytes:
         """The activation over the radiograph (H, W) as a colour PNG.
 
@@ -48,7 +48,7 @@ class Painter:
         true = unsquashed_shape(shape, frame)
         canvas = picture if true == shape else await self._workers.run(_resized, picture, true)
         crop = scale_square(prepared.crop, source=frame, target=true)
-        drawn = await self._stages.explain(canvas, crop, number.activation, release=found.release, deadline=deadline)
+        drawn = await self._stages.explain(canvas, crop, answer.activation, release=found.release, deadline=deadline)
         return drawn if true == shape else await self._workers.run(self._squashed, drawn, shape)
 
     async def draw(self, picture: Picture, found: Found, prepared: Prepared | None, cam_png: bytes) -> Pictures:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from services.assessment.pictures import Painter, Picture, Pictures, grey_levels
-from services.assessment.ports import Found, Number, Prepared, Read, Stages
+from services.assessment.ports import Answer, Found, Prepared, Read, Stages
 from services.assessment.stopwatch import Stopwatch
 from services.core.domain.contracts import Sex
 from services.core.domain.gates import Abstention
@@ -35,7 +35,7 @@ class Radiograph:
 class Assessment:
     """The answer; `crop` is in the pixels of the radiograph that was sent."""
 
-    number: Number | None
+    answer: Answer | None
     abstention: Abstention | None
     crop: Square | None
     foreground_fraction: float
@@ -74,10 +74,10 @@ class AssessmentPipeline:
                 read = await self._stages.read(
                     prepared.hand, sex=ask.sex, ungated=ask.ungated, release=found.release, deadline=deadline
                 )
-        number = read.number if read and found.abstention is None else None
-        pictures = await self._draw(radiograph.picture, found, prepared, number, deadline, watch)
+        answer = read.answer if read and found.abstention is None else None
+        pictures = await self._draw(radiograph.picture, found, prepared, answer, deadline, watch)
         return Assessment(
-            number=number,
+            answer=answer,
             abstention=found.abstention or (read.abstention if read else None),
             crop=_crop(radiograph, found, prepared),
             foreground_fraction=found.foreground_fraction,
@@ -93,16 +93,16 @@ class AssessmentPipeline:
         picture: Picture | None,
         found: Found,
         prepared: Prepared | None,
-        number: Number | None,
+        answer: Answer | None,
         deadline: Deadline,
         watch: Stopwatch,
     ) -> Pictures | None:
         if picture is None:
             return None
         cam_png = b""
-        if prepared is not None and number is not None:
+        if prepared is not None and answer is not None:
             with watch.stage("cam"):
-                cam_png = await self._painter.explain(picture, found, prepared, number, deadline=deadline)
+                cam_png = await self._painter.explain(picture, found, prepared, answer, deadline=deadline)
         return await self._painter.draw(picture, found, prepared, cam_png)
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from services.core.domain.contracts import Sex
 from services.core.domain.gates import Abstention
 from services.core.domain.preprocess import Image, Mask, Square
-from services.core.domain.reading import Activation, ModelVersion
+from services.core.domain.reading import Activation, Age, Classes, ModelVersion
 from services.core.runtime.deadlines import Deadline
 
 
@@ -36,20 +36,18 @@ class Prepared:
 
 
 @dataclass(frozen=True, slots=True)
-class Number:
-    """An age in months with its interval, and where it came from."""
+class Answer:
+    """An age, or classes, and where that came from."""
 
-    age_months: float
-    low_months: float
-    high_months: float
+    value: Age | Classes
     activation: Activation
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """A number or an abstention; the ungated age where it was asked for."""
+    """An answer or an abstention; the ungated age where it was asked for."""
 
-    number: Number | None
+    answer: Answer | None
     abstention: Abstention | None
     ungated_age_months: float | None
     model: ModelVersion

@@ -18,13 +18,13 @@ from boneage.v1 import (
     segmentation_pb2,
     segmentation_pb2_grpc,
 )
-from services.assessment.ports import Found, Number, Prepared, Read
+from services.assessment.ports import Answer, Found, Prepared, Read
 from services.assessment.settings import Settings
 from services.client import Tls, calling, connect
 from services.core.adapters import wire
 from services.core.domain.contracts import Sex
 from services.core.domain.preprocess import Image, Mask, Square
-from services.core.domain.reading import Activation
+from services.core.domain.reading import Activation, Age
 from services.core.runtime.deadlines import Deadline
 
 # The client tries again as well: two attempts here make six in all, within one deadline.
@@ -99,7 +99,7 @@ class GrpcStages:
         with calling():
             reply = await self._regression.EstimateBoneAge(request, timeout=deadline.left_s())
         return Read(
-            number=_number(reply) if reply.status == regression_pb2.ASSESSMENT_STATUS_OK else None,
+            answer=_answer(reply) if reply.status == regression_pb2.ASSESSMENT_STATUS_OK else None,
             abstention=wire.abstention_from_wire(reply.abstention) if reply.HasField("abstention") else None,
             ungated_age_months=reply.ungated_age_months if reply.HasField("ungated_age_months") else None,
             model=wire.model_from_wire(reply.model),
@@ -120,10 +120,8 @@ class GrpcStages:
         return reply.overlay_png
 
 
-def _number(reply: regression_pb2.EstimateBoneAgeResponse) -> Number:
-    return Number(
-        reply.age_months,
-        reply.interval_low_months,
-        reply.interval_high_months,
-        wire.activation_from_wire(reply.activation),
-    )
+def _answer(reply: regression_pb2.EstimateBoneAgeResponse) -> Answer:
+    activation = wire.activation_from_wire(reply.activation)
+    if not reply.HasField("age_months"):
+        return Answer(wire.classes_from_wire(reply.class_probabilities), activation)
+    return Answer(Age(reply.age_months, reply.interval_low_months, reply.interval_high_months), activation)

@@ -5,7 +5,7 @@ from services.cam.pipeline import CamPipeline
 from services.cam.servicer import SERVICE, CamServicer
 from services.cam.settings import Settings
 from services.core.adapters.imaging import Limits
-from services.core.domain.contracts import REGRESSOR
+from services.core.domain.contracts import READERS
 from services.core.domain.ports import Inference, Releases
 from services.core.runtime.models import serve_model
 from services.core.runtime.process import Process, run_process
@@ -21,7 +21,7 @@ async def serve(process: Process, settings: Settings) -> None:
         servicer = CamServicer(pipeline, releases, process.workers, limits)
         return Registration(SERVICE, servicer, add_CamServiceServicer_to_server)
 
-    await serve_model(process, settings, REGRESSOR, register)
+    await serve_model(process, settings, READERS, register)
 
 
 if __name__ == "__main__":

@@ -7,10 +7,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from services.core.domain.contracts import REGRESSOR, SEX_ORDER, Sex
+from services.core.domain.contracts import Sex
 from services.core.domain.ports import Inference
 from services.core.domain.preprocess import HAND_PX, Image, Square, crop_square, whole
-from services.core.domain.reading import Activation, ModelVersion
+from services.core.domain.reading import Activation, ModelVersion, activation_of
 from services.core.domain.release import Release
 from services.core.errors import InvalidRequestError
 from services.core.runtime.deadlines import Deadline
@@ -30,7 +30,7 @@ class HeatMap:
 
 
 class CamPipeline:
-    """Gets activation grids from the regressor, for who has none yet."""
+    """Gets activation grids from the model that reads, for who has none yet."""
 
     def __init__(self, inference: Inference, workers: Workers) -> None:
         self._inference = inference
@@ -40,13 +40,12 @@ class CamPipeline:
         self, hand: Image, *, sex: Sex, release: Release, deadline: Deadline
     ) -> tuple[Activation, ModelVersion]:
         """The activation of a prepared hand (H, W) in [0, 1] for a child of `sex`."""
-        model = ModelVersion(REGRESSOR, release.models[REGRESSOR])
+        model = ModelVersion(release.reader, release.models[release.reader])
         square = hand if hand.shape == (HAND_PX, HAND_PX) else crop_square(hand, whole(hand), size_px=HAND_PX)
         outputs = await self._inference.infer(
             model.name, model.version, {"hand": square[None, None]}, timeout_s=deadline.left_s()
         )
-        row = SEX_ORDER.index(sex)
-        return Activation(outputs["activation"][0, row], float(outputs["bias_months"][0, row])), model
+        return activation_of(outputs, release, sex), model
 
 
 def heat_map(activation: Activation, crop: Square, *, shape: tuple[int, int]) -> HeatMap:

@@ -16,7 +16,7 @@ from services.cli.process import run
 from services.cli.reading import Ask
 from services.cli.session import Job
 from services.cli.supervisor import ServiceName, ServiceStartError
-from services.cli.tables import lookup, read_labels, read_part, read_sizes
+from services.cli.tables import lookup, read_classes, read_labels, read_part, read_sizes
 from services.cli.terminal import say, table_console
 from services.cli.usage import UsageError
 from services.core.errors import BoneageError
@@ -68,6 +68,9 @@ def assess(
 def evaluate(
     images: Annotated[Path, typer.Option(metavar="DIR", help="Folder of radiographs named by their id.")],
     labels: Annotated[Path, typer.Option(metavar="CSV", help="Columns id, boneage (months), male (True or False).")],
+    label_column: Annotated[
+        str, typer.Option(metavar="NAME", help="Column of classes, for a release that tells classes apart.")
+    ] = "",
     sizes: SizesOption = None,
     split: Annotated[Path | None, typer.Option(metavar="FILE", help="Columns id, part.")] = None,
     part: Annotated[str, typer.Option(metavar="NAME", help="Part of the split to measure on.")] = "",
@@ -78,8 +81,12 @@ def evaluate(
     """Measure the whole chain on a labelled folder. Exits with 1 if nothing was answered."""
     if bool(split) != bool(part):
         raise UsageError("--split and --part go together")
-    chosen = figures.choose(collect([images]), read_labels(labels), read_part(split, part) if split else None)
+    files, ids = collect([images]), read_part(split, part) if split else None
     table = read_sizes(sizes) if sizes else None
+    if label_column:
+        classes = figures.choose(files, read_classes(labels, label_column), ids)
+        raise typer.Exit(run(measuring.measure_classes(classes, table, server, as_json=as_json)))
+    chosen = figures.choose(files, read_labels(labels), ids)
     raise typer.Exit(run(measuring.measure(chosen, table, sex, server, as_json=as_json)))
 
 

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from services.cli.files import InputFile, collect
-from services.cli.models import real_performance, regressor_card, repository
+from services.cli.models import reader_card, real_performance, repository
 from services.cli.reading import STAGES, Ask, years_and_months
 from services.cli.report import Case, Summary, phantom_mae_months, write_report
 from services.cli.session import Job, reading_all
@@ -63,7 +63,7 @@ async def demo(samples: Sequence[Sample], report: Path, *, console: Console) -> 
     responses = [case.reading.response for case in cases if case.reading.response is not None]
     release = responses[0].release if responses else ""
     versions = {model.name: model.version for response in responses for model in response.models}
-    summary = Summary(release, versions, real_performance(regressor_card(repository(), release)))
+    summary = Summary(release, versions, real_performance(reader_card(repository(), release)))
     console.print(headline(cases, summary), highlight=False)
     for table in tables_of(cases, width=console.width):
         console.print(table)
@@ -114,6 +114,10 @@ def _name(case: Case) -> tuple[str, str]:
 def _reading(case: Case) -> tuple[str, str, str, str]:
     reading = case.reading
     true_age = "-" if case.true_age_months is None else years_and_months(case.true_age_months)
+    if reading.classes:
+        within = ", ".join(c.name for c in reading.classes if c.in_set)
+        told = ", ".join(f"{c.name} {c.probability:.0%}" for c in reading.classes)
+        return reading.sex, true_age, escape(printable(told)), escape(printable(within))
     if reading.age_months is None or reading.interval_months is None:
         return reading.sex, true_age, reading.status, escape(printable(reading.reason))
     low, high = reading.interval_months

@@ -6,12 +6,14 @@ from typing import Final
 
 from rich.table import Table
 
-from services.cli.figures import Evaluation, Labelled, evaluate, in_training, named
-from services.cli.models import regressor_card, repository
+from services.cli.class_figures import ClassEvaluation, evaluate_classes
+from services.cli.figures import Evaluation, Known, Labelled, evaluate, in_training, named
+from services.cli.models import reader_card, repository
 from services.cli.reading import Ask, Reading
 from services.cli.session import Job, reading_all
-from services.cli.tables import lookup
+from services.cli.tables import Label, lookup
 from services.cli.terminal import Tally, counted, progress, say, table_console
+from services.cli.usage import UsageError
 from services.core.domain.contracts import Sex
 from services.core.domain.metrics import Figure
 
@@ -25,9 +27,16 @@ TITLES: Final = {
     "coverage_90": "coverage of the 90% interval",
 }
 
+CLASS_TITLES: Final = {
+    "accuracy": "accuracy",
+    "auc": "area under the ROC curve, second class",
+    "coverage_90": "coverage of the 90% set",
+    "classes_in_set": "classes in the 90% set, mean",
+}
+
 
 async def measure(
-    chosen: Sequence[Labelled],
+    chosen: Sequence[Labelled[Label]],
     sizes: Mapping[str, tuple[int, int]] | None,
     sex: Sex | None,
     server: str,
@@ -38,14 +47,51 @@ async def measure(
     jobs = [Job(item.file, _ask(item, sex), lookup(sizes or {}, item.file)) for item in chosen]
     warn_of_sizes(jobs, sizes)
     readings, tally = await _read(jobs, server)
+    if any(reading.classes for reading in readings):
+        raise UsageError("the release tells classes apart: name the column of the labels with --label-column")
     result = evaluate(readings, [item.label for item in chosen])
-    _warn_of_training(chosen, result)
+    _warn_of_training(chosen, result.release)
     tally.say()
     if as_json:
         print(json.dumps(result.record()), flush=True)
     else:
         table_console().print(table_of(result))
     return 0 if result.n_total > result.failed else 1
+
+
+async def measure_classes(
+    chosen: Sequence[Labelled[str]], sizes: Mapping[str, tuple[int, int]] | None, server: str, *, as_json: bool
+) -> int:
+    """As `measure`, for a release that tells classes apart."""
+    jobs = [Job(item.file, Ask(), lookup(sizes or {}, item.file)) for item in chosen]
+    warn_of_sizes(jobs, sizes)
+    readings, tally = await _read(jobs, server)
+    if any(reading.age_months is not None for reading in readings):
+        raise UsageError("the release reads ages: leave --label-column out")
+    try:
+        result = evaluate_classes(readings, [item.label for item in chosen])
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    _warn_of_training(chosen, result.release)
+    tally.say()
+    if as_json:
+        print(json.dumps(result.record()), flush=True)
+    else:
+        table_console().print(table_of_classes(result))
+    return 0 if result.n_total > result.failed else 1
+
+
+def table_of_classes(result: ClassEvaluation) -> Table:
+    """All figures with their 95% intervals."""
+    table = Table("figure", "n", "value", "95% interval", title=f"release {result.release or 'unknown'}")
+    for name, count in (("images", result.n_total), ("answered", result.n), ("failed", result.failed),
+                        ("abstained", result.abstained)):  # fmt: skip
+        table.add_row(name, str(count), "", "")
+    for name, value in result.figures.items():
+        table.add_row(CLASS_TITLES[name], str(value.n), *_cells(value, "{:.3f}"))
+    for name, count in result.by_class.items():
+        table.add_row(f"of class {name}", str(count), "", "")
+    return table
 
 
 def warn_of_sizes(jobs: Sequence[Job], sizes: Mapping[str, tuple[int, int]] | None) -> None:
@@ -74,7 +120,7 @@ def table_of(result: Evaluation) -> Table:
     return table
 
 
-def _ask(item: Labelled, sex: Sex | None) -> Ask:
+def _ask(item: Labelled[Label], sex: Sex | None) -> Ask:
     return Ask(sex=sex or ("male" if item.label.male else "female"), ungated=True)
 
 
@@ -90,12 +136,12 @@ async def _read(jobs: Sequence[Job], server: str) -> tuple[list[Reading], Tally]
     return readings, tally
 
 
-def _warn_of_training(chosen: Sequence[Labelled], result: Evaluation) -> None:
-    ids = regressor_card(repository(), result.release or "").get("training_ids")
+def _warn_of_training(chosen: Sequence[Labelled[Known]], release: str | None) -> None:
+    ids = reader_card(repository(), release or "").get("training_ids")
     if ids is None:
-        say(f"note: the training part of release {result.release or 'unknown'} is not known here")
+        say(f"note: the training part of release {release or 'unknown'} is not known here")
     elif seen := in_training(chosen, ids):
-        say(f"warning: {len(seen)} of {counted(len(chosen), 'image')} in the training part of release {result.release}")
+        say(f"warning: {len(seen)} of {counted(len(chosen), 'image')} in the training part of release {release}")
 
 
 def _cells(value: Figure, form: str) -> tuple[str, str]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 import numpy as np
 
@@ -22,14 +22,15 @@ from services.core.domain.metrics import (
 )
 
 NAMED_IDS: Final = 20
+Known = TypeVar("Known", Label, str)
 
 
 @dataclass(frozen=True, slots=True)
-class Labelled:
-    """A radiograph with what a reader said of it."""
+class Labelled(Generic[Known]):
+    """A radiograph with what a reader said of it: its age and sex, or its class."""
 
     file: InputFile
-    label: Label
+    label: Known
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ class Band:
         """The band as one JSON object."""
         return (
             {"low_months": self.low_months, "high_months": self.high_months, "n": self.mae_months.n}
-            | _with_interval("mae_months", self.mae_months)
+            | with_interval("mae_months", self.mae_months)
             | {"covered": self.covered, "median_interval_months": _rounded(self.median_interval_months)}
         )
 
@@ -72,7 +73,7 @@ class Evaluation:
         """The evaluation as one JSON object; a figure over no radiograph is null."""
         record: dict[str, object] = {"n": self.n, "n_total": self.n_total, "failed": self.failed}
         for name, value in {"abstained": self.abstained, **self.figures}.items():
-            record |= _with_interval(name, value)
+            record |= with_interval(name, value)
         record["abstained"] = round(self.abstained.value or 0)
         record["median_interval_months"] = _rounded(self.median_interval_months)
         record["by_age_band"] = [band.record() for band in self.bands]
@@ -80,7 +81,7 @@ class Evaluation:
         return record | {"release": self.release}
 
 
-def choose(files: Iterable[InputFile], labels: Mapping[str, Label], part: set[str] | None) -> list[Labelled]:
+def choose(files: Iterable[InputFile], labels: Mapping[str, Known], part: set[str] | None) -> list[Labelled[Known]]:
     """The files that have a label and, where `part` is given, belong to it. Raises UsageError where none is left."""
     in_part = [file for file in files if part is None or lookup(dict.fromkeys(part, True), file)]
     chosen = [Labelled(file, label) for file in in_part if (label := lookup(labels, file))]
@@ -134,7 +135,7 @@ def _median(values: Values) -> float | None:
     return float(np.median(values)) if len(values) else None
 
 
-def in_training(chosen: Iterable[Labelled], training_ids: Iterable[str]) -> list[str]:
+def in_training(chosen: Iterable[Labelled[Known]], training_ids: Iterable[str]) -> list[str]:
     """The ids among `chosen` that the release was trained on."""
     known = dict.fromkeys(training_ids, True)
     return [item.file.id for item in chosen if lookup(known, item.file)]
@@ -160,7 +161,8 @@ def _count(values: Values) -> float:
     return float(values.sum())
 
 
-def _with_interval(name: str, value: Figure) -> dict[str, object]:
+def with_interval(name: str, value: Figure) -> dict[str, object]:
+    """A figure and its interval as they stand in a record."""
     interval = None if value.value is None else [_rounded(value.low), _rounded(value.high)]
     return {name: _rounded(value.value), f"{name}_ci95": interval}
 

@@ -5,7 +5,6 @@ from typing import Any
 
 from services.cli.report import RealPerformance
 from services.core.adapters.model_store import ReleaseStore
-from services.core.domain.contracts import REGRESSOR
 from services.core.errors import BoneageError
 from services.core.runtime.settings import ModelSettings, read_settings
 
@@ -15,16 +14,19 @@ def repository() -> Path:
     return read_settings(ModelSettings).model_repository
 
 
-def regressor_card(root: Path, release_id: str) -> dict[str, Any]:
-    """The card of the regressor that belongs to a release; empty where the repository at `root` does not hold it."""
+def reader_card(root: Path, release_id: str) -> dict[str, Any]:
+    """The card of the model that reads in a release; empty where the repository at `root` does not hold it."""
     try:
         store = ReleaseStore(root)
-        return dict(store.card(REGRESSOR, store.get(release_id).models[REGRESSOR]))
+        release = store.get(release_id)
+        return dict(store.card(release.reader, release.models[release.reader]))
     except BoneageError:
         return {}
 
 
 def real_performance(card: dict[str, Any]) -> RealPerformance | None:
     """The error on the test part that a regressor's card states; None where it states none."""
-    figures = card.get("metrics", {}).get("test")
-    return RealPerformance(figures["mae_months"], f"test part, {figures['n']} radiographs") if figures else None
+    figures = card.get("metrics", {}).get("test", {})
+    if "mae_months" not in figures:
+        return None
+    return RealPerformance(figures["mae_months"], f"test part, {figures['n']} radiographs")

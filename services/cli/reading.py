@@ -6,8 +6,9 @@ from typing import Final, Literal
 
 from boneage.v1 import assessment_pb2, common_pb2, regression_pb2
 from services.cli.files import InputFile
-from services.core.adapters.wire import SEX_FROM_WIRE, SEX_TO_WIRE
+from services.core.adapters.wire import SEX_FROM_WIRE, SEX_TO_WIRE, classes_from_wire
 from services.core.domain.contracts import Sex
+from services.core.domain.reading import Classes
 
 Status = Literal["OK", "ABSTAINED", "FAILED"]
 Record = dict[str, object]
@@ -56,13 +57,20 @@ class Reading:
 
     @property
     def age_months(self) -> float | None:
-        """Bone age in months where the status is OK."""
-        return self.response.age_months if self.response is not None and self.status == "OK" else None
+        """Bone age in months where the status is OK and the release reads ages."""
+        if self.response is None or not self.response.HasField("age_months"):
+            return None
+        return self.response.age_months
+
+    @property
+    def classes(self) -> Classes:
+        """Classes with their probabilities where the status is OK and the release tells classes apart."""
+        return classes_from_wire(self.response.class_probabilities) if self.response is not None else ()
 
     @property
     def interval_months(self) -> tuple[float, float] | None:
-        """The calibrated 90% interval in months where the status is OK."""
-        if self.response is None or self.status != "OK":
+        """The calibrated 90% interval in months where there is an age."""
+        if self.response is None or self.age_months is None:
             return None
         return self.response.interval_low_months, self.response.interval_high_months
 
@@ -88,9 +96,12 @@ class Reading:
         return {stage: round(getattr(self.response.stages, f"{stage}_ms"), 1) for stage in STAGES}
 
     def record(self) -> Record:
-        """The reading as one JSON object; `age_months` and the interval are null unless the status is OK."""
+        """The reading as one JSON object; `age_months` and the interval are null unless the status is OK.
+
+        A release that tells classes apart gives `classes` in their place.
+        """
         low, high = self.interval_months or (None, None)
-        return {
+        record: Record = {
             "path": str(self.file.path),
             "status": self.status,
             "age_months": _rounded(self.age_months),
@@ -102,6 +113,11 @@ class Reading:
             "reason": self.reason,
             "stages_ms": self.stages_ms,
         }
+        if self.classes:
+            record["classes"] = {
+                c.name: {"probability": _rounded(c.probability), "in_set": c.in_set} for c in self.classes
+            }
+        return record
 
 
 def request_for(

@@ -52,6 +52,11 @@ def read_labels(path: Path) -> dict[str, Label]:
     return {row["id"]: _label(row, path) for row in _rows(path, ("id", "boneage", "male"))}
 
 
+def read_classes(path: Path, column: str) -> dict[str, str]:
+    """Names of classes by id, from a CSV file with the columns id and `column`."""
+    return {row["id"]: row[column].strip() for row in _rows(path, ("id", column))}
+
+
 def read_part(path: Path, part: str) -> set[str]:
     """The ids of one part of a split, from a CSV file with the columns id, part."""
     rows = _rows(path, ("id", "part"))

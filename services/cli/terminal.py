@@ -37,14 +37,21 @@ def progress(total: int, *, starting: bool) -> Iterator[Advance]:
 def line_of(reading: Reading) -> str:
     """One reading on one line."""
     name = printable(reading.file.path)
-    if reading.age_months is None or reading.interval_months is None or reading.response is None:
+    if reading.status != "OK" or reading.response is None:
         return f"{name}  {reading.status}  {printable(reading.reason)}"
-    low, high = reading.interval_months
     return (
-        f"{name}  {reading.status}  {years_and_months(reading.age_months)} ({reading.age_months:.1f} months), "
-        f"90% interval {low:.1f} to {high:.1f} months, sex {reading.sex} ({reading.sex_source}), "
+        f"{name}  {reading.status}  {_value(reading)}, sex {reading.sex} ({reading.sex_source}), "
         f"release {reading.response.release}, {reading.stages_ms['total']:.0f} ms"
     )
+
+
+def _value(reading: Reading) -> str:
+    if reading.age_months is None or reading.interval_months is None:
+        within = ", ".join(c.name for c in reading.classes if c.in_set)
+        return ", ".join(f"{c.name} {c.probability:.1%}" for c in reading.classes) + f", 90% set: {within}"
+    low, high = reading.interval_months
+    age = f"{years_and_months(reading.age_months)} ({reading.age_months:.1f} months)"
+    return f"{age}, 90% interval {low:.1f} to {high:.1f} months"
 
 
 def counted(number: int, noun: str) -> str:

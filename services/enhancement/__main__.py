@@ -21,7 +21,7 @@ async def serve(process: Process, settings: Settings) -> None:
         servicer = EnhancementServicer(pipeline, releases, process.workers, limits)
         return Registration(SERVICE, servicer, add_EnhancementServiceServicer_to_server)
 
-    await serve_model(process, settings, ENHANCER, register)
+    await serve_model(process, settings, (ENHANCER,), register)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,24 @@
-"""From a prepared hand to the bone age with its interval, or to the reason why there is none (paper 2.4)."""
+"""From a prepared hand to the bone age with its interval, or to the reason why there is none (paper 2.4).
+
+A release may tell classes apart instead (the paper's framework is for both): then to the classes' probabilities.
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from services.core.domain.contracts import REGRESSOR, SEX_ORDER, Sex
+from services.core.domain.contracts import SEX_ORDER, Sex
 from services.core.domain.gates import Abstention, check_interval, check_typicality
 from services.core.domain.ports import Inference, Tensors
 from services.core.domain.preprocess import HAND_PX, Image, crop_square, whole
-from services.core.domain.reading import Activation, ModelVersion
+from services.core.domain.reading import (
+    Activation,
+    Age,
+    Classes,
+    ModelVersion,
+    activation_of,
+    class_probabilities,
+)
 from services.core.domain.release import Release
 from services.core.errors import ModelContractError, ReleaseError
 from services.core.runtime.deadlines import Deadline
@@ -17,11 +27,9 @@ from services.core.runtime.workers import Workers
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """An age in months with its interval and its activation; with an abstention it is the ungated number."""
+    """An age, or classes, and where that came from; with an abstention it is what the gates held back."""
 
-    age_months: float
-    low_months: float
-    high_months: float
+    value: Age | Classes
     activation: Activation
     abstention: Abstention | None
     model: ModelVersion
@@ -36,7 +44,7 @@ class RegressionPipeline:
 
     async def read(self, hand: Image, *, sex: Sex, release: Release, deadline: Deadline) -> Reading:
         """Read a prepared hand (H, W) in [0, 1] as that of a child of `sex`."""
-        model = ModelVersion(REGRESSOR, release.models[REGRESSOR])
+        model = ModelVersion(release.reader, release.models[release.reader])
         batch = await self._workers.run(prepare, hand)
         outputs = await self._inference.infer(model.name, model.version, {"hand": batch}, timeout_s=deadline.left_s())
         return conclude(outputs, sex, release, model)
@@ -50,22 +58,25 @@ def prepare(hand: Image) -> Image:
 
 
 def conclude(outputs: Tensors, sex: Sex, release: Release, model: ModelVersion) -> Reading:
-    """The reading for one sex from the network's outputs for all; no child is younger than 0 months."""
-    row = SEX_ORDER.index(sex)
-    raw_months = float(outputs["age_months"][0, row])
+    """The reading for one sex from the network's outputs for all. Raises ModelContractError, ReleaseError."""
+    atypical = check_typicality(outputs["typicality"][0], release.gates)
+    activation = activation_of(outputs, release, sex)
+    if release.classes:
+        try:
+            classes = class_probabilities(outputs["logits"][0], release.classes)
+        except ValueError as error:
+            raise ModelContractError(f"{model.name} version {model.version}: {error}") from None
+        return Reading(classes, activation, atypical, model)
+    age = read_age(float(outputs["age_months"][0, SEX_ORDER.index(sex)]), sex, release, model)
+    return Reading(age, activation, atypical or check_interval(age.low_months, age.high_months, release.gates), model)
+
+
+def read_age(raw_months: float, sex: Sex, release: Release, model: ModelVersion) -> Age:
+    """The network's number with its interval; no child is younger than 0 months."""
     if not np.isfinite(raw_months):
         raise ModelContractError(f"{model.name} version {model.version} gave an age that is not a number")
-    age_months = max(0.0, raw_months)
-    low_months, high_months = interval(release, age_months, sex)
-    typicality = check_typicality(outputs["typicality"][0], release.gates)
-    return Reading(
-        age_months,
-        low_months,
-        high_months,
-        Activation(outputs["activation"][0, row], float(outputs["bias_months"][0, row])),
-        typicality or check_interval(low_months, high_months, release.gates),
-        model,
-    )
+    months = max(0.0, raw_months)
+    return Age(months, *interval(release, months, sex))
 
 
 def interval(release: Release, age_months: float, sex: Sex) -> tuple[float, float]:

@@ -8,6 +8,7 @@ from boneage.v1 import regression_pb2, regression_pb2_grpc
 from services.core.adapters import wire
 from services.core.adapters.imaging import Limits
 from services.core.domain.ports import Releases
+from services.core.domain.reading import Age
 from services.core.runtime.deadlines import Deadline
 from services.core.runtime.workers import Workers
 from services.regression.pipeline import Reading, RegressionPipeline
@@ -36,19 +37,22 @@ class RegressionServicer(regression_pb2_grpc.RegressionServiceServicer):
         response = _abstained(reading) if reading.abstention else _answered(reading)
         response.model.CopyFrom(wire.model_to_wire(reading.model))
         response.release = release.id
-        if request.report_ungated:
-            response.ungated_age_months = reading.age_months
+        if request.report_ungated and isinstance(reading.value, Age):
+            response.ungated_age_months = reading.value.months
         return response
 
 
 def _answered(reading: Reading) -> regression_pb2.EstimateBoneAgeResponse:
-    return regression_pb2.EstimateBoneAgeResponse(
-        status=regression_pb2.ASSESSMENT_STATUS_OK,
-        age_months=reading.age_months,
-        interval_low_months=reading.low_months,
-        interval_high_months=reading.high_months,
-        activation=wire.activation_to_wire(reading.activation),
+    response = regression_pb2.EstimateBoneAgeResponse(
+        status=regression_pb2.ASSESSMENT_STATUS_OK, activation=wire.activation_to_wire(reading.activation)
     )
+    if isinstance(reading.value, Age):
+        response.age_months = reading.value.months
+        response.interval_low_months = reading.value.low_months
+        response.interval_high_months = reading.value.high_months
+    else:
+        response.class_probabilities.extend(wire.classes_to_wire(reading.value))
+    return response
 
 
 def _abstained(reading: Reading) -> regression_pb2.EstimateBoneAgeResponse:

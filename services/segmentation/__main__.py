@@ -21,7 +21,7 @@ async def serve(process: Process, settings: Settings) -> None:
         servicer = SegmentationServicer(pipeline, releases, process.workers, limits)
         return Registration(SERVICE, servicer, add_SegmentationServiceServicer_to_server)
 
-    await serve_model(process, settings, SEGMENTER, register)
+    await serve_model(process, settings, (SEGMENTER,), register)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """A reading's parts belong together: the map's mean is the number, and the interval lies around it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -19,15 +21,7 @@ def banded_release(edges_months, half_widths_months) -> Release:
     tiny = tiny_release()
     bands = zip([-np.inf, *edges_months], [*edges_months, np.inf], half_widths_months, strict=True)
     cells = tuple(IntervalCell(sex, low, high, half, 100) for low, high, half in bands for sex in SEX_ORDER)
-    return Release(
-        tiny.id,
-        tiny.models,
-        tiny.preprocessing_sha256,
-        tiny.interval_level,
-        cells,
-        tiny.gates,
-        tiny.baseline_mae_months,
-    )
+    return replace(tiny, interval_cells=cells)
 
 
 @given(seeds, st.integers(1, 64), st.integers(1, 9), st.floats(0.1, 1000))
@@ -69,7 +63,7 @@ def test_an_age_outside_all_bands_is_an_error():
     """A release that covers no such age says so with its id, the sex and the age."""
     tiny = tiny_release()
     cell = IntervalCell("male", 0.0, 100.0, 5.0, 100)
-    narrow = Release(tiny.id, tiny.models, tiny.preprocessing_sha256, 0.9, (cell,), tiny.gates, 8.0)
+    narrow = replace(tiny, interval_cells=(cell,))
     with pytest.raises(LookupError, match=r"no interval for female at 50\.0 months"):
         narrow.interval(50.0, "female")
 

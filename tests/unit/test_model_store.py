@@ -13,7 +13,7 @@ from services.core.adapters.release_manifest import release_from_json, release_t
 from services.core.adapters.triton_config import config_pbtxt
 from services.core.domain.contracts import CONTRACTS, REGRESSOR, SEGMENTER
 from services.core.errors import ModelUnavailableError, ReleaseError, UnknownReleaseError
-from tests.models import RELEASE_ID, tiny_release, write_repository
+from tests.models import RELEASE_ID, Variations, tiny_release, write_repository
 
 
 @pytest.fixture
@@ -42,6 +42,32 @@ def test_a_manifest_survives_the_round_trip_with_its_open_ends():
     assert again == tiny_release()
     assert again.interval_cells[0].high_months == math.inf
     assert "Infinity" not in text
+
+
+def test_a_manifest_of_classes_survives_the_round_trip():
+    """It has classes and neither intervals nor a baseline."""
+    release = tiny_release(variations=Variations(classes=True))
+    text = release_to_json(release)
+    assert release_from_json(text, source="here") == release
+    assert not {"interval_cells", "baseline_mae_months"} & set(json.loads(text))
+    assert "classes" not in json.loads(release_to_json(tiny_release()))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"names": ["one"]}, "classes.names"),
+        ({"names": ["one", "one"]}, "a class is there twice"),
+        ({"temperature": 0}, "classes.temperature"),
+        ({"set_probability": 2}, "classes.set_probability"),
+    ],
+)
+def test_damaged_classes_are_refused(changes, reason):
+    """Each fault is told."""
+    content = json.loads(release_to_json(tiny_release(variations=Variations(classes=True))))
+    content["classes"] |= changes
+    with pytest.raises(ReleaseError, match=reason):
+        release_from_json(json.dumps(content), source="here")
 
 
 def test_a_second_release_moves_the_pointer_only_where_told(root):
@@ -178,8 +204,8 @@ def test_the_triton_configuration_states_the_contract(flavour, kind):
 
 def test_every_model_of_a_repository_has_its_configuration(root):
     """Triton finds a configuration beside the versions of each model."""
-    for name, contract in CONTRACTS.items():
-        assert (root / name / "config.pbtxt").read_text() == config_pbtxt(contract)
+    for name in tiny_release().models:
+        assert (root / name / "config.pbtxt").read_text() == config_pbtxt(CONTRACTS[name])
 
 
 def test_a_release_is_frozen():

@@ -110,7 +110,8 @@ def thresholds(
     )
     return GateThresholds(
         minimum_contrast=least(contrast) / 2,
-        minimum_foreground_fraction=least(fraction) * 0.8,
+        # A hand may be smaller on its plate than any that was seen; what it is, typicality tells.
+        minimum_foreground_fraction=least(fraction) * 0.6,
         maximum_foreground_fraction=min(0.98, float(fraction.max()) * 1.05),
         # Below the least that was seen, so that one radiograph in two forms does not fall on both sides.
         minimum_mask_certainty=least(certainty) * 0.95,

@@ -125,8 +125,8 @@ def run(config: PublishConfig) -> None:
     """Do all of it; nothing is written to the store before everything is proven."""
     if release_file(config.store, config.release).exists():
         raise BadConfigurationError(f"release {config.release} is in {config.store} already; releases never change")
-    files = {name: model_file(config.store, name, config.versions[name]) for name in CONTRACTS}
-    if absent := [name for name in CONTRACTS if name not in config.weights and not files[name].exists()]:
+    files = {name: model_file(config.store, name, config.versions[name]) for name in config.versions}
+    if absent := [name for name in files if name not in config.weights and not files[name].exists()]:
         raise BadConfigurationError(f"{config.store} lacks that version of {', '.join(absent)}; or name its weights")
     cv2.setNumThreads(1)
     torch.manual_seed(config.seed)

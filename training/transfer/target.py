@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from services.core.domain.contracts import SEX_ORDER
+from services.core.domain.metrics import area_under_roc
 from training.models.regressor import AGE_MEAN_MONTHS, AGE_SCALE_MONTHS
 
 UNKNOWN: Final = SEX_ORDER.index("unknown")
@@ -143,13 +144,3 @@ class CategoryTarget(Target):
     @override
     def balance_bins(self, labels: Labels) -> NDArray[np.int64]:
         return labels.astype(np.int64)
-
-
-def area_under_roc(scores: NDArray[np.float32], positive: NDArray[np.bool_]) -> float:
-    """Chance that a positive scores above a negative, ties counting half (Mann and Whitney 1947); nan without both."""
-    ours, others = np.sort(scores[positive]), scores[~positive]
-    if not len(ours) or not len(others):
-        return float("nan")
-    above = len(ours) - np.searchsorted(ours, others, side="right")
-    ties = np.searchsorted(ours, others, side="right") - np.searchsorted(ours, others, side="left")
-    return float((above + ties / 2).sum() / (len(ours) * len(others)))

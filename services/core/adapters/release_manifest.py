@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 
-from services.core.domain.contracts import CONTRACTS, SEX_ORDER, Sex
+from services.core.domain.contracts import CLASSIFIER, ENHANCER, REGRESSOR, SEGMENTER, SEX_ORDER, Sex
 from services.core.domain.gates import GateThresholds, Reason, TypicalityLimit
-from services.core.domain.release import IntervalCell, Release
+from services.core.domain.release import ClassCalibration, IntervalCell, Release
 from services.core.errors import ReleaseError
 
 
@@ -49,19 +49,28 @@ class _Gates(_Part):
     maximum_structure_change: float
 
 
+class _Classes(_Part):
+    names: list[Annotated[str, Field(min_length=1)]] = Field(min_length=2)
+    temperature: float = Field(gt=0)
+    set_probability: float = Field(ge=0, le=1)
+
+
 class _Manifest(_Part):
     id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     models: dict[str, Annotated[int, Field(ge=1)]]
     preprocessing_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     interval_level: float = Field(gt=0, lt=1)
-    interval_cells: list[_Cell]
+    interval_cells: list[_Cell] = []
     gates: _Gates
-    baseline_mae_months: float = Field(gt=0)
+    baseline_mae_months: float | None = Field(default=None, gt=0)
+    classes: _Classes | None = None
 
 
 def release_to_json(release: Release) -> str:
     """The manifest of a release."""
-    return _Manifest.model_validate(asdict(release)).model_dump_json(indent=1) + "\n"
+    manifest = _Manifest.model_validate(asdict(release))
+    absent = {"interval_cells", "baseline_mae_months"} if release.classes else {"classes"}
+    return manifest.model_dump_json(indent=1, exclude=absent) + "\n"
 
 
 def release_from_json(text: str, *, source: str) -> Release:
@@ -72,18 +81,26 @@ def release_from_json(text: str, *, source: str) -> Release:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"])
         raise ReleaseError(f"{place or 'manifest'}: {first['msg'].lower()}", field=source) from None
-    if missing := sorted(set(CONTRACTS) - set(manifest.models)):
+    needed = {SEGMENTER, ENHANCER, CLASSIFIER if manifest.classes else REGRESSOR}
+    if missing := sorted(needed - set(manifest.models)):
         raise ReleaseError(f"no version of {', '.join(missing)}", field=source)
-    _check_cells(manifest, source)
+    if manifest.classes is None:
+        _check_ages(manifest, source)
+    elif len(set(manifest.classes.names)) < len(manifest.classes.names):
+        raise ReleaseError("classes.names: a class is there twice", field=source)
     values: dict[str, Any] = {name: getattr(manifest, name) for name in _Manifest.model_fields}
+    if manifest.classes is not None:
+        values["classes"] = ClassCalibration(**{**dict(manifest.classes), "names": tuple(manifest.classes.names)})
     values["interval_cells"] = tuple(IntervalCell(**dict(cell)) for cell in manifest.interval_cells)
     limits = tuple(TypicalityLimit(**dict(limit)) for limit in manifest.gates.typicality)
     values["gates"] = GateThresholds(**{**dict(manifest.gates), "typicality": limits})
     return Release(**values)
 
 
-def _check_cells(manifest: _Manifest, source: str) -> None:
-    """Every sex has bands that touch and leave no age out."""
+def _check_ages(manifest: _Manifest, source: str) -> None:
+    """There is a baseline, and every sex has bands that touch and leave no age out."""
+    if manifest.baseline_mae_months is None:
+        raise ReleaseError("baseline_mae_months: field required", field=source)
     for sex in SEX_ORDER:
         cells = sorted((c for c in manifest.interval_cells if c.sex == sex), key=lambda cell: cell.low_months)
         edges = [-math.inf, *(cell.high_months for cell in cells)]

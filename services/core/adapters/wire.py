@@ -1,7 +1,7 @@
 """Translates between the messages of `boneage.v1` and the domain's types, in both directions."""
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import cv2
@@ -13,7 +13,7 @@ from services.core.adapters.imaging import Decoded, Limits, decode_dicom, decode
 from services.core.domain.contracts import Sex
 from services.core.domain.gates import Abstention, Reason
 from services.core.domain.preprocess import Image, Mask, Square
-from services.core.domain.reading import Activation, ModelVersion
+from services.core.domain.reading import Activation, Classes, ClassProbability, ModelVersion
 from services.core.errors import InvalidRadiographError, InvalidRequestError
 
 SEX_TO_WIRE: Final["Mapping[Sex, common_pb2.Sex.ValueType]"] = {
@@ -178,6 +178,16 @@ def activation_from_wire(message: common_pb2.ActivationGrid, *, field: str = "ac
     if not (np.isfinite(values).all() and np.isfinite(message.bias_months)):
         raise InvalidRequestError("every contribution and the bias must be finite", field=f"{field}.values_months")
     return Activation(values.reshape(height, width), message.bias_months)
+
+
+def classes_to_wire(classes: Classes) -> list[common_pb2.ClassProbability]:
+    """Classes with their probabilities."""
+    return [common_pb2.ClassProbability(name=c.name, probability=c.probability, in_set=c.in_set) for c in classes]
+
+
+def classes_from_wire(messages: Iterable[common_pb2.ClassProbability]) -> Classes:
+    """Classes with their probabilities."""
+    return tuple(ClassProbability(message.name, message.probability, message.in_set) for message in messages)
 
 
 def abstention_to_wire(abstention: Abstention | None) -> common_pb2.Abstention | None:

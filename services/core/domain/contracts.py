@@ -11,6 +11,9 @@ SEX_ORDER: Final[tuple[Sex, ...]] = ("male", "female", "unknown")
 SEGMENTER: Final = "hand_segmenter"
 ENHANCER: Final = "radiograph_enhancer"
 REGRESSOR: Final = "boneage_regressor"
+CLASSIFIER: Final = "hand_classifier"
+READERS: Final = (REGRESSOR, CLASSIFIER)
+"""A release has one of them: it reads ages, or tells classes apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,17 @@ CONTRACTS: Final[dict[str, ModelContract]] = {
                 TensorSpec("age_months", (len(SEX_ORDER),)),
                 TensorSpec("activation", (len(SEX_ORDER), -1, -1)),
                 TensorSpec("bias_months", (len(SEX_ORDER),)),
+                TensorSpec("typicality", (-1,)),
+            ),
+            max_batch=8,
+        ),
+        ModelContract(
+            CLASSIFIER,
+            inputs=(TensorSpec("hand", (1, HAND_PX, HAND_PX)),),
+            outputs=(
+                TensorSpec("logits", (-1,)),
+                TensorSpec("activation", (-1, -1, -1)),
+                TensorSpec("bias", (-1,)),
                 TensorSpec("typicality", (-1,)),
             ),
             max_batch=8,

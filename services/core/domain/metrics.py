@@ -56,12 +56,22 @@ def dice(predicted: NDArray[np.bool_], true: NDArray[np.bool_]) -> float:
     return 1.0 if total == 0 else 2 * int((predicted & true).sum()) / total
 
 
+def area_under_roc(scores: NDArray[np.floating], positive: NDArray[np.bool_]) -> float:
+    """Chance that a positive scores above a negative, ties counting half (Mann and Whitney 1947); nan without both."""
+    ours, others = np.sort(scores[positive]), scores[~positive]
+    if not len(ours) or not len(others):
+        return float("nan")
+    above = len(ours) - np.searchsorted(ours, others, side="right")
+    ties = np.searchsorted(ours, others, side="right") - np.searchsorted(ours, others, side="left")
+    return float((above + ties / 2).sum() / (len(ours) * len(others)))
+
+
 def bootstrap_interval(
     values: Values, statistic: Callable[[Values], float], *, seed: int = 0, draws: int = 1000, level: float = 0.95
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of `statistic` over the rows of `values` (N, ...)."""
+    """Percentile bootstrap interval of `statistic` over the rows of `values` (N, ...), without draws that give nan."""
     rng = np.random.default_rng(seed)
     drawn = [statistic(values[rng.integers(len(values), size=len(values))]) for _ in range(draws)]
     tail = (1 - level) / 2
-    low, high = np.quantile(drawn, [tail, 1 - tail])
+    low, high = np.nanquantile(drawn, [tail, 1 - tail])
     return float(low), float(high)

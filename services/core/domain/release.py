@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from services.core.domain.contracts import Sex
+from services.core.domain.contracts import CLASSIFIER, REGRESSOR, Sex
 from services.core.domain.gates import GateThresholds
 
 
@@ -18,16 +18,35 @@ class IntervalCell:
 
 
 @dataclass(frozen=True, slots=True)
+class ClassCalibration:
+    """The classes that a release tells apart, in the order of its network's outputs.
+
+    Logits are divided by `temperature` (Guo C et al., ICML 2017); classes of at least `set_probability` make up the set
+    that holds the true one at the release's level (split conformal: Sadinle M et al., JASA 2019;114(525):223-234).
+    """
+
+    names: tuple[str, ...]
+    temperature: float
+    set_probability: float
+
+
+@dataclass(frozen=True, slots=True)
 class Release:
-    """What one manifest `releases/ID.json` pins."""
+    """What one manifest `releases/ID.json` pins; it has interval cells and a baseline, or classes."""
 
     id: str
     models: dict[str, int]
     preprocessing_sha256: str
     interval_level: float
-    interval_cells: tuple[IntervalCell, ...]
     gates: GateThresholds
-    baseline_mae_months: float
+    interval_cells: tuple[IntervalCell, ...] = ()
+    baseline_mae_months: float | None = None
+    classes: ClassCalibration | None = None
+
+    @property
+    def reader(self) -> str:
+        """The model that reads the prepared hand."""
+        return CLASSIFIER if self.classes else REGRESSOR
 
     def interval(self, age_months: float, sex: Sex) -> tuple[float, float]:
         """The calibrated interval in months around a predicted age; its lower end is never below birth."""

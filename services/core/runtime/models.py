@@ -1,7 +1,7 @@
 """How a model service gets its model: from the repository's releases, loaded while the ports already answer probes."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from services.core.adapters.inference_onnxruntime import OnnxRuntimeInference
 from services.core.adapters.model_store import ReleaseStore
@@ -40,21 +40,24 @@ class LoadingInference:
 Register = Callable[[Releases, Inference], Registration]
 
 
-async def serve_model(process: Process, settings: ModelServerSettings, model: str, register: Register) -> None:
-    """Serve the versions of `model` that the repository's releases name, until the process is stopped."""
+async def serve_model(
+    process: Process, settings: ModelServerSettings, models: Sequence[str], register: Register
+) -> None:
+    """Serve the versions of `models` that the repository's releases name, until the process is stopped."""
     releases = ReleaseStore(settings.model_repository)
     inference = LoadingInference()
     async with process.serving(register(releases, inference)):
-        inference.use(await asyncio.to_thread(load, settings, releases, model))
+        inference.use(await asyncio.to_thread(load, settings, releases, models))
         await process.set_ready(ready=True)
         await process.stopped()
 
 
-def load(settings: ModelServerSettings, releases: ReleaseStore, model: str) -> Inference:
-    """The versions of `model` that the repository's releases name."""
+def load(settings: ModelServerSettings, releases: ReleaseStore, models: Sequence[str]) -> Inference:
+    """The versions of `models` that the repository's releases name."""
+    pinned = [releases.get(release).models for release in releases.ids()]
     return OnnxRuntimeInference(
         settings.model_repository,
-        {model: {releases.get(release).models[model] for release in releases.ids()}},
+        {model: {versions[model] for versions in pinned if model in versions} for model in models},
         threads=settings.onnx_threads,
         queue=settings.inference_queue,
     )

@@ -188,10 +188,11 @@ class AssessResponse(_message.Message):
     MODELS_FIELD_NUMBER: _builtins.int
     RELEASE_FIELD_NUMBER: _builtins.int
     SIZE_FIELD_NUMBER: _builtins.int
+    CLASS_PROBABILITIES_FIELD_NUMBER: _builtins.int
     status: _regression_pb2.AssessmentStatus.ValueType
     """Whether there is a number."""
     age_months: _builtins.float
-    """Bone age in months; set if and only if the status is OK."""
+    """Bone age in months; set if and only if the status is OK and the release reads ages."""
     interval_low_months: _builtins.float
     """Lower end of the calibrated 90% interval in months; set with the age."""
     interval_high_months: _builtins.float
@@ -236,6 +237,10 @@ class AssessResponse(_message.Message):
     def size(self) -> _common_pb2.PixelSize:
         """Size of the input."""
 
+    @_builtins.property
+    def class_probabilities(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.ClassProbability]:
+        """All classes, in the release's order; there if and only if the status is OK and the release tells classes apart."""
+
     def __init__(
         self,
         *,
@@ -256,10 +261,11 @@ class AssessResponse(_message.Message):
         models: _abc.Iterable[_common_pb2.ModelVersion] | None = ...,
         release: _builtins.str = ...,
         size: _common_pb2.PixelSize | None = ...,
+        class_probabilities: _abc.Iterable[_common_pb2.ClassProbability] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_age_months", b"_age_months", "_interval_high_months", b"_interval_high_months", "_interval_low_months", b"_interval_low_months", "_ungated_age_months", b"_ungated_age_months", "abstention", b"abstention", "activation", b"activation", "age_months", b"age_months", "artifacts", b"artifacts", "crop", b"crop", "interval_high_months", b"interval_high_months", "interval_low_months", b"interval_low_months", "size", b"size", "stages", b"stages", "ungated_age_months", b"ungated_age_months"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_age_months", b"_age_months", "_interval_high_months", b"_interval_high_months", "_interval_low_months", b"_interval_low_months", "_ungated_age_months", b"_ungated_age_months", "abstention", b"abstention", "activation", b"activation", "age_months", b"age_months", "artifacts", b"artifacts", "crop", b"crop", "enhanced", b"enhanced", "foreground_fraction", b"foreground_fraction", "interval_high_months", b"interval_high_months", "interval_low_months", b"interval_low_months", "models", b"models", "release", b"release", "sex", b"sex", "sex_source", b"sex_source", "size", b"size", "stages", b"stages", "status", b"status", "ungated_age_months", b"ungated_age_months"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_age_months", b"_age_months", "_interval_high_months", b"_interval_high_months", "_interval_low_months", b"_interval_low_months", "_ungated_age_months", b"_ungated_age_months", "abstention", b"abstention", "activation", b"activation", "age_months", b"age_months", "artifacts", b"artifacts", "class_probabilities", b"class_probabilities", "crop", b"crop", "enhanced", b"enhanced", "foreground_fraction", b"foreground_fraction", "interval_high_months", b"interval_high_months", "interval_low_months", b"interval_low_months", "models", b"models", "release", b"release", "sex", b"sex", "sex_source", b"sex_source", "size", b"size", "stages", b"stages", "status", b"status", "ungated_age_months", b"ungated_age_months"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__age_months: _TypeAlias = _typing.Literal["age_months"]  # noqa: Y015
     _WhichOneofArgType__age_months: _TypeAlias = _typing.Literal["_age_months", b"_age_months"]  # noqa: Y015

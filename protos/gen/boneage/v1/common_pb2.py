@@ -24,19 +24,19 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x62oneage/v1/common.proto\x12\nboneage.v1\"*\n\tPixelSize\x12\x0e\n\x06height\x18\x01 \x01(\r\x12\r\n\x05width\x18\x02 \x01(\r\"g\n\tRawPixels\x12#\n\x04size\x18\x01 \x01(\x0b\x32\x15.boneage.v1.PixelSize\x12\'\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x17.boneage.v1.PixelFormat\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"\x8b\x01\n\nRadiograph\x12\x0f\n\x05\x64icom\x18\x01 \x01(\x0cH\x00\x12\x11\n\x07\x65ncoded\x18\x02 \x01(\x0cH\x00\x12$\n\x03raw\x18\x03 \x01(\x0b\x32\x15.boneage.v1.RawPixelsH\x00\x12(\n\ttrue_size\x18\x04 \x01(\x0b\x32\x15.boneage.v1.PixelSizeB\t\n\x07\x63ontent\",\n\x06Square\x12\t\n\x01x\x18\x01 \x01(\x05\x12\t\n\x01y\x18\x02 \x01(\x05\x12\x0c\n\x04side\x18\x03 \x01(\r\"\x13\n\x04Mask\x12\x0b\n\x03png\x18\x01 \x01(\x0c\"-\n\x0cModelVersion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\"O\n\nAbstention\x12,\n\x06reason\x18\x01 \x01(\x0e\x32\x1c.boneage.v1.AbstentionReason\x12\x13\n\x0b\x65xplanation\x18\x02 \x01(\t\"a\n\x0e\x41\x63tivationGrid\x12#\n\x04size\x18\x01 \x01(\x0b\x32\x15.boneage.v1.PixelSize\x12\x15\n\rvalues_months\x18\x02 \x03(\x02\x12\x13\n\x0b\x62ias_months\x18\x03 \x01(\x02*I\n\x03Sex\x12\x13\n\x0fSEX_UNSPECIFIED\x10\x00\x12\x0c\n\x08SEX_MALE\x10\x01\x12\x0e\n\nSEX_FEMALE\x10\x02\x12\x0f\n\x0bSEX_UNKNOWN\x10\x03*v\n\x0bPixelFormat\x12\x1c\n\x18PIXEL_FORMAT_UNSPECIFIED\x10\x00\x12\x16\n\x12PIXEL_FORMAT_UINT8\x10\x01\x12\x17\n\x13PIXEL_FORMAT_UINT16\x10\x02\x12\x18\n\x14PIXEL_FORMAT_FLOAT32\x10\x03*\xed\x01\n\x10\x41\x62stentionReason\x12!\n\x1d\x41\x42STENTION_REASON_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x41\x42STENTION_REASON_NO_HAND\x10\x01\x12\"\n\x1e\x41\x42STENTION_REASON_LOW_CONTRAST\x10\x02\x12\'\n#ABSTENTION_REASON_NOT_LIKE_TRAINING\x10\x03\x12!\n\x1d\x41\x42STENTION_REASON_NOT_UPRIGHT\x10\x04\x12\'\n#ABSTENTION_REASON_INTERVAL_TOO_WIDE\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x62oneage/v1/common.proto\x12\nboneage.v1\"*\n\tPixelSize\x12\x0e\n\x06height\x18\x01 \x01(\r\x12\r\n\x05width\x18\x02 \x01(\r\"g\n\tRawPixels\x12#\n\x04size\x18\x01 \x01(\x0b\x32\x15.boneage.v1.PixelSize\x12\'\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x17.boneage.v1.PixelFormat\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"\x8b\x01\n\nRadiograph\x12\x0f\n\x05\x64icom\x18\x01 \x01(\x0cH\x00\x12\x11\n\x07\x65ncoded\x18\x02 \x01(\x0cH\x00\x12$\n\x03raw\x18\x03 \x01(\x0b\x32\x15.boneage.v1.RawPixelsH\x00\x12(\n\ttrue_size\x18\x04 \x01(\x0b\x32\x15.boneage.v1.PixelSizeB\t\n\x07\x63ontent\",\n\x06Square\x12\t\n\x01x\x18\x01 \x01(\x05\x12\t\n\x01y\x18\x02 \x01(\x05\x12\x0c\n\x04side\x18\x03 \x01(\r\"\x13\n\x04Mask\x12\x0b\n\x03png\x18\x01 \x01(\x0c\"-\n\x0cModelVersion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\"O\n\nAbstention\x12,\n\x06reason\x18\x01 \x01(\x0e\x32\x1c.boneage.v1.AbstentionReason\x12\x13\n\x0b\x65xplanation\x18\x02 \x01(\t\"a\n\x0e\x41\x63tivationGrid\x12#\n\x04size\x18\x01 \x01(\x0b\x32\x15.boneage.v1.PixelSize\x12\x15\n\rvalues_months\x18\x02 \x03(\x02\x12\x13\n\x0b\x62ias_months\x18\x03 \x01(\x02\"E\n\x10\x43lassProbability\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0bprobability\x18\x02 \x01(\x01\x12\x0e\n\x06in_set\x18\x03 \x01(\x08*I\n\x03Sex\x12\x13\n\x0fSEX_UNSPECIFIED\x10\x00\x12\x0c\n\x08SEX_MALE\x10\x01\x12\x0e\n\nSEX_FEMALE\x10\x02\x12\x0f\n\x0bSEX_UNKNOWN\x10\x03*v\n\x0bPixelFormat\x12\x1c\n\x18PIXEL_FORMAT_UNSPECIFIED\x10\x00\x12\x16\n\x12PIXEL_FORMAT_UINT8\x10\x01\x12\x17\n\x13PIXEL_FORMAT_UINT16\x10\x02\x12\x18\n\x14PIXEL_FORMAT_FLOAT32\x10\x03*\xed\x01\n\x10\x41\x62stentionReason\x12!\n\x1d\x41\x42STENTION_REASON_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x41\x42STENTION_REASON_NO_HAND\x10\x01\x12\"\n\x1e\x41\x42STENTION_REASON_LOW_CONTRAST\x10\x02\x12\'\n#ABSTENTION_REASON_NOT_LIKE_TRAINING\x10\x03\x12!\n\x1d\x41\x42STENTION_REASON_NOT_UPRIGHT\x10\x04\x12\'\n#ABSTENTION_REASON_INTERVAL_TOO_WIDE\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'boneage.v1.common_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SEX']._serialized_start=624
-  _globals['_SEX']._serialized_end=697
-  _globals['_PIXELFORMAT']._serialized_start=699
-  _globals['_PIXELFORMAT']._serialized_end=817
-  _globals['_ABSTENTIONREASON']._serialized_start=820
-  _globals['_ABSTENTIONREASON']._serialized_end=1057
+  _globals['_SEX']._serialized_start=695
+  _globals['_SEX']._serialized_end=768
+  _globals['_PIXELFORMAT']._serialized_start=770
+  _globals['_PIXELFORMAT']._serialized_end=888
+  _globals['_ABSTENTIONREASON']._serialized_start=891
+  _globals['_ABSTENTIONREASON']._serialized_end=1128
   _globals['_PIXELSIZE']._serialized_start=39
   _globals['_PIXELSIZE']._serialized_end=81
   _globals['_RAWPIXELS']._serialized_start=83
@@ -53,4 +53,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ABSTENTION']._serialized_end=523
   _globals['_ACTIVATIONGRID']._serialized_start=525
   _globals['_ACTIVATIONGRID']._serialized_end=622
+  _globals['_CLASSPROBABILITY']._serialized_start=624
+  _globals['_CLASSPROBABILITY']._serialized_end=693
 # @@protoc_insertion_point(module_scope)

@@ -315,7 +315,9 @@ Global___Abstention: _TypeAlias = Abstention  # noqa: Y015
 
 @_typing.final
 class ActivationGrid(_message.Message):
-    """Contribution of each place to the age, before the bias: mean over the grid plus the bias is the network's output."""
+    """Contribution of each place to the age, before the bias: mean over the grid plus the bias is the network's output.
+    Of a release that tells classes apart, contributions to the logit of the most probable class: no months, then.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -346,3 +348,33 @@ class ActivationGrid(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ActivationGrid: _TypeAlias = ActivationGrid  # noqa: Y015
+
+@_typing.final
+class ClassProbability(_message.Message):
+    """One class of a release that tells classes apart instead of reading an age."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    PROBABILITY_FIELD_NUMBER: _builtins.int
+    IN_SET_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The class, as the release's configuration names it."""
+    probability: _builtins.float
+    """Calibrated probability in [0, 1]; those of all classes sum to 1."""
+    in_set: _builtins.bool
+    """Whether the class is in the calibrated set that holds the true one in 90% of radiographs."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        probability: _builtins.float = ...,
+        in_set: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["in_set", b"in_set", "name", b"name", "probability", b"probability"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClassProbability: _TypeAlias = ClassProbability  # noqa: Y015
