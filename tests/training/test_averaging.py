@@ -4,14 +4,14 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the training extra: pip install -e '.[training]'")
 
-from training.models.regressor import BoneAgeRegressor  # noqa: E402
+from training.models.regressor import TransferNetwork  # noqa: E402
 from training.publish.averaging import mean_weights  # noqa: E402
 
 
 def network(seed):
     """A network that seed drew."""
     torch.manual_seed(seed)
-    return BoneAgeRegressor("tf_efficientnet_lite0")
+    return TransferNetwork("tf_efficientnet_lite0", 3)
 
 
 def test_mean_of_two_networks_lies_half_way():

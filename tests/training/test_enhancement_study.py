@@ -20,7 +20,7 @@ from training.data.rows import Rows  # noqa: E402
 from training.enhancement.planted import Centres, contrast_change, detection, erase, plant, responses  # noqa: E402
 from training.evaluation.restoration import contrast_to_noise, psnr, ssim, unsteadiness  # noqa: E402
 from training.models.enhancer import UNetGenerator  # noqa: E402
-from training.models.regressor import BoneAgeRegressor  # noqa: E402
+from training.models.regressor import TransferNetwork  # noqa: E402
 from training.models.segmenter import FCDenseNet  # noqa: E402
 from training.run.exits import BadConfigurationError  # noqa: E402
 
@@ -161,7 +161,7 @@ def project(tmp_path):
     rows.write(np.arange(8), segmented=np.stack([cv2.resize(grey, (HAND_PX, HAND_PX))] * 8))
     torch.manual_seed(0)
     for name, network in (("segmenter", FCDenseNet()), ("enhancer", UNetGenerator()),
-                          ("regressor", BoneAgeRegressor("tf_efficientnet_lite0"))):  # fmt: skip
+                          ("regressor", TransferNetwork("tf_efficientnet_lite0", 3))):  # fmt: skip
         torch.save({"model": network.state_dict()}, tmp_path / f"{name}.pt")
     return tmp_path
 

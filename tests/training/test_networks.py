@@ -5,11 +5,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the training extra: pip install -e '.[training]'")
 
-from services.core.domain.contracts import CONTRACTS, ENHANCER, REGRESSOR, SEGMENTER  # noqa: E402
+from services.core.domain.contracts import CLASSIFIER, CONTRACTS, ENHANCER, REGRESSOR, SEGMENTER  # noqa: E402
 from training.models.enhancer import UNetGenerator  # noqa: E402
-from training.models.regressor import BoneAgeRegressor  # noqa: E402
+from training.models.regressor import AGE_MEAN_MONTHS, AGE_SCALE_MONTHS, TransferNetwork  # noqa: E402
 from training.models.segmenter import FCDenseNet, segmentation_loss  # noqa: E402
-from training.models.served import ServedRegressor, ServedSegmenter, Typicality, by_thirds  # noqa: E402
+from training.models.served import ServedReader, ServedSegmenter, Typicality, by_thirds  # noqa: E402
 from training.publish.export import export, parity  # noqa: E402
 
 BACKBONE = "tf_efficientnet_lite0"
@@ -32,7 +32,12 @@ def typicality(features: int) -> Typicality:
 def regressor():
     """A regressor with random weights, in evaluation mode."""
     torch.manual_seed(0)
-    return BoneAgeRegressor(BACKBONE).eval()
+    return TransferNetwork(BACKBONE, 3).eval()
+
+
+def reading_ages(network):
+    """The graph that is exported for ages."""
+    return ServedReader(network, typicality(3 * 1280), scale=AGE_SCALE_MONTHS, offset=AGE_MEAN_MONTHS).eval()
 
 
 def test_segmenter_has_192_maps_in_the_middle():
@@ -71,7 +76,7 @@ def test_generator_keeps_the_background_empty():
 
 def test_activation_explains_the_age_exactly(regressor):
     """Equation of paper 2.5: mean of the map plus the bias is the output, to 1e-5 of max(1, |output|)."""
-    served = ServedRegressor(regressor, typicality(3 * 1280)).eval()
+    served = reading_ages(regressor)
     with torch.inference_mode():
         age, activation, bias, _ = served(torch.rand(3, 1, 224, 224))
     explained = activation.mean(dim=(2, 3)) + bias
@@ -80,7 +85,7 @@ def test_activation_explains_the_age_exactly(regressor):
 
 def test_mirrored_hand_reads_the_same(regressor):
     """Image and mirror are averaged, so a left and a right hand get one age and mirrored maps."""
-    served = ServedRegressor(regressor, typicality(3 * 1280)).eval()
+    served = reading_ages(regressor)
     hand = torch.rand(1, 1, 224, 224)
     with torch.inference_mode():
         age, activation, _, _ = served(hand)
@@ -103,13 +108,14 @@ def test_features_by_thirds_know_where_they_lie(height):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", [SEGMENTER, ENHANCER, REGRESSOR])
+@pytest.mark.parametrize("name", [SEGMENTER, ENHANCER, REGRESSOR, CLASSIFIER])
 def test_export_computes_what_torch_does(name, regressor, tmp_path):
     """ONNX Runtime and torch agree at batch 1 to 8 on every output."""
     network = {
         SEGMENTER: lambda: ServedSegmenter(FCDenseNet()),
         ENHANCER: UNetGenerator,
-        REGRESSOR: lambda: ServedRegressor(regressor, typicality(3 * 1280)),
+        REGRESSOR: lambda: reading_ages(regressor),
+        CLASSIFIER: lambda: ServedReader(TransferNetwork(BACKBONE, 2), typicality(3 * 1280), scale=1.0, offset=0.0),
     }[name]().eval()
     contract = CONTRACTS[name]
     batches = (1, 2) if name == SEGMENTER else (1, 3, 8)

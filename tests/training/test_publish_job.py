@@ -1,15 +1,30 @@
 """The job that publishes, as a command: what cannot be published is said before an hour is spent on it."""
 
 import os
+import shutil
 import subprocess
 import sys
 
+import cv2
+import numpy as np
 import pytest
 import yaml
 
-pytest.importorskip("torch", reason="needs the training extra: pip install -e '.[training]'")
+torch = pytest.importorskip("torch", reason="needs the training extra: pip install -e '.[training]'")
 
-from training.run.exits import ExitCode
+from services.core.adapters.inference_onnxruntime import load_session  # noqa: E402
+from services.core.adapters.model_store import ReleaseStore, model_file  # noqa: E402
+from services.core.domain.contracts import CONTRACTS, SEX_ORDER  # noqa: E402
+from services.core.domain.preprocess import HAND_PX  # noqa: E402
+from services.core.runtime.settings import ModelSettings, read_settings  # noqa: E402
+from tests.models import hand_picture  # noqa: E402
+from training.data.rows import Rows  # noqa: E402
+from training.enhancement.hands import made_by  # noqa: E402
+from training.evaluation.measure import OnnxModel  # noqa: E402
+from training.models.regressor import TransferNetwork  # noqa: E402
+from training.run.exits import ExitCode  # noqa: E402
+
+PREPARING = {"hand_segmenter": 2, "radiograph_enhancer": 1}
 
 
 def publish(tmp_path, **changes):
@@ -18,7 +33,8 @@ def publish(tmp_path, **changes):
         "dataset": {"images": "none", "labels": "none.csv"}, "masks": "none", "hands": "none",
         "store": str(tmp_path / "store"), "work": str(tmp_path / "work"), "release": "2031.1.1",
         "versions": {"hand_segmenter": 1, "radiograph_enhancer": 1, "boneage_regressor": 1},
-        "segmenter": "s.pt", "enhancer": "e.pt", "regressor": ["r.pt"], "backbone": "resnet18", "trained_with": {},
+        "segmenter": "s.pt", "enhancer": "e.pt", "reader": ["r.pt"], "backbone": "resnet18",
+        "trained_with": {"hand_segmenter": [], "radiograph_enhancer": [], "boneage_regressor": []},
         "maximum_structure_change": 0.45, "maximum_interval_width_months": 90, "refused_share": 0.001,
         "turned_share": 0.005, "fitting_images": 10, "seed": 1,
     } | changes  # fmt: skip
@@ -42,10 +58,129 @@ def test_a_release_that_exists_is_left_as_it_is(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changes", "named"), [({"regressor": []}, "regressor"), ({"seeds": 1}, "seeds"), ({"seed": None}, "seed")]
+    ("changes", "named"),
+    [
+        ({"reader": []}, "reader"),
+        ({"seeds": 1}, "seeds"),
+        ({"seed": None}, "seed"),
+        ({"masks": None}, "a segmenter needs masks"),
+        ({"backbone": None}, "a reader needs backbone"),
+        ({"trained_with": {}}, "trained_with does not say how"),
+        ({"target": {"kind": "category", "classes": ["a", "b"]}}, "versions must name hand_classifier"),
+        ({"segmenter": None}, "lacks that version of hand_segmenter"),
+    ],
 )
 def test_a_wrong_configuration_is_named(tmp_path, changes, named):
-    """No runs to average, a key that there is none of, no seed: each ends at once with the key in the message."""
+    """No runs to average, a key that there is none of, weights without what they need: each is in the message."""
     done = publish(tmp_path, **changes)
     assert done.returncode == ExitCode.BAD_CONFIGURATION
     assert named in done.stderr
+
+
+COUNTS = {"train": 16, "validation": 30, "calibration": 110, "test": 30}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """Radiographs with ages and classes and no sex, their prepared hands, and a store with the embedded models."""
+    folder = tmp_path_factory.mktemp("project")
+    embedded = read_settings(ModelSettings).model_repository
+    for name, version in PREPARING.items():
+        shutil.copytree(embedded / name / str(version), folder / "store" / name / str(version))
+        shutil.copy(embedded / name / "config.pbtxt", folder / "store" / name)
+    parts = [part for part, count in COUNTS.items() for _ in range(count)]
+    (folder / "images").mkdir()
+    rng = np.random.default_rng(1)
+    ages = rng.uniform(20, 200, len(parts))
+    picture = np.rint(hand_picture(320, 260) * 255).astype(np.uint8)
+    for index, part in enumerate(parts):
+        if part == "train":
+            cv2.imwrite(str(folder / "images" / f"{index}.png"), np.roll(picture, index, axis=1))
+        else:
+            (folder / "images" / f"{index}.png").touch()  # its prepared hand is all that is read of it
+    rows = [f"{i},{age:.0f},{'old' if age > 110 else 'young'}" for i, age in enumerate(ages)]
+    (folder / "labels.csv").write_text("\n".join(["id,months,group", *rows]))
+    (folder / "split.csv").write_text("\n".join(["id,part", *(f"{i},{part}" for i, part in enumerate(parts))]))
+    models = [model_file(folder / "store", name, version) for name, version in PREPARING.items()]
+    numbers = ("fraction", "certainty", "contrast")
+    columns = {"enhanced": ((HAND_PX, HAND_PX), "uint8")} | dict.fromkeys(numbers, ((), "float32"))
+    prepared = Rows.make(folder / "hands", list(map(str, range(len(parts)))), columns, made_by=made_by(*models, 0.45))
+    hand = cv2.resize(picture, (HAND_PX, HAND_PX)).astype(np.float64)
+    for index, age in enumerate(ages):
+        noisy = np.clip(hand * (0.4 + age / 400) + rng.normal(0, 2, hand.shape), 0, 255).astype(np.uint8)
+        prepared.write(np.array([index]), enhanced=noisy[None], **{name: rng.uniform(0.3, 0.6, 1) for name in numbers})
+    return folder
+
+
+def release_of(project, tmp_path, target, model, **changes):
+    """A release of this project's, with a reader of random weights; and the store, which is a copy."""
+    store = shutil.copytree(project / "store", tmp_path / "store")
+    torch.manual_seed(2)
+    outputs = len(target["classes"]) if target["kind"] == "category" else 3
+    torch.save({"model": TransferNetwork("resnet18", outputs).state_dict()}, tmp_path / "reader.pt")
+    (tmp_path / "run.yaml").write_text("made: for a test")
+    dataset = {"images": str(project / "images"), "labels": str(project / "labels.csv"), "sex_column": None,
+               "split": str(project / "split.csv"), "label_column": "group" if outputs == 2 else "months"}  # fmt: skip
+    values = {
+        "dataset": dataset, "masks": None, "hands": str(project / "hands"), "segmenter": None, "enhancer": None,
+        "versions": PREPARING | {model: 1}, "reader": [str(tmp_path / "reader.pt")], "target": target,
+        "trained_with": {model: [str(tmp_path / "run.yaml")]}, "fitting_images": 4, "refused_share": 0.02,
+    } | changes  # fmt: skip
+    done = publish(tmp_path, **values)
+    assert done.returncode == 0, done.stderr
+    return ReleaseStore(store), values
+
+
+def test_a_release_of_ages_without_sexes_is_published_and_calibrated_again(project, tmp_path):
+    """Both sexes are read as the unknown one; the same versions then make another release, with gates of its own."""
+    store, values = release_of(project, tmp_path, {"kind": "age"}, "boneage_regressor")
+    release = store.get()
+    by_sex = {
+        sex: [(c.low_months, c.half_width_months) for c in release.interval_cells if c.sex == sex] for sex in SEX_ORDER
+    }
+    assert by_sex["male"] == by_sex["female"] == by_sex["unknown"]
+    card = store.card("boneage_regressor", 1)
+    assert card["metrics"]["test"]["n"] == COUNTS["test"]
+    assert len(card["training_ids"]) == COUNTS["train"]
+    hands = np.random.default_rng(1).random((2, HAND_PX, HAND_PX), np.float32)
+    outputs = OnnxModel(CONTRACTS["boneage_regressor"], model_file(store.root, "boneage_regressor", 1))(hands)
+    assert np.ptp(outputs["age_months"], axis=1).max() < 1e-3
+
+    again = publish(tmp_path, **values | {"reader": None, "release": "2031.1.2", "turned_share": 0.2})
+    assert again.returncode == 0, again.stderr
+    second = ReleaseStore(store.root).get()
+    assert (second.id, second.models, second.interval_cells) == ("2031.1.2", release.models, release.interval_cells)
+    limits = {limit.name: limit.minimum for limit in release.gates.typicality}
+    for limit in second.gates.typicality:
+        if limit.name == "uprightness":
+            assert limit.minimum > limits[limit.name]
+        else:
+            assert limit.minimum == limits[limit.name]
+
+
+def test_a_release_of_classes_is_published(project, tmp_path):
+    """Classes with their temperature and their set's least probability; the model serves under its contract."""
+    target = {"kind": "category", "classes": ["young", "old"]}
+    store, _ = release_of(project, tmp_path, target, "hand_classifier")
+    release = store.get()
+    assert release.classes.names == ("young", "old")
+    assert release.reader == "hand_classifier"
+    assert not release.interval_cells
+    figures = store.card("hand_classifier", 1)["metrics"]["test"]
+    assert sum(figures["by_class"].values()) == figures["n"] == COUNTS["test"]
+    assert 0 <= figures["auc"] <= 1
+    load_session(store.root, "hand_classifier", 1, threads=1)  # compares names and shapes with the contract
+
+
+def test_hands_that_other_models_prepared_are_refused(project, tmp_path):
+    """Gates and intervals fitted on hands that serving would prepare otherwise would be wrong."""
+    shutil.copytree(project / "store", tmp_path / "store")
+    torch.save({"model": TransferNetwork("resnet18", 3).state_dict()}, tmp_path / "reader.pt")
+    done = publish(
+        tmp_path, hands=str(project / "hands"), segmenter=None, enhancer=None, reader=[str(tmp_path / "reader.pt")],
+        versions=PREPARING | {"boneage_regressor": 1}, maximum_structure_change=0.4,
+        dataset={"images": str(project / "images"), "labels": str(project / "labels.csv"), "sex_column": None,
+                 "split": str(project / "split.csv"), "label_column": "months"},
+    )  # fmt: skip
+    assert done.returncode == ExitCode.BAD_CONFIGURATION
+    assert "were not prepared by the models of this release" in done.stderr

@@ -19,6 +19,7 @@ BAND_EDGES_MONTHS: Final = (-math.inf, 48.0, 96.0, 144.0, 192.0, math.inf)
 MINIMUM_IMAGES: Final = 100
 UNKNOWN: Final = SEX_ORDER.index("unknown")
 SHRINKAGE: Final = 10
+TEMPERATURES: Final = np.geomspace(1 / 20, 20, 601)
 
 
 def conformal_half_width(errors: NDArray[np.float64], level: float) -> float:
@@ -105,3 +106,29 @@ def _merged_edges(ages: NDArray[np.float64]) -> list[float]:
         right = counts[smallest + 1] if smallest + 1 < len(counts) else math.inf
         del edges[smallest if left <= right else smallest + 1]
     return edges
+
+
+def probabilities(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
+    """Probabilities (N, K) of logits (N, K) over a temperature."""
+    scaled = logits.astype(np.float64) / temperature
+    weights = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True), np.float64)
+
+
+def fit_temperature(logits: NDArray[np.float32], labels: NDArray[np.float32]) -> float:
+    """The temperature, from 1/20 to 20, under which labels (N,) are likeliest (Guo C et al., ICML 2017)."""
+    rows, truth = np.arange(len(labels)), labels.astype(np.intp)
+
+    def surprise(temperature: float) -> float:
+        likelihood = probabilities(logits, temperature)[rows, truth]
+        return float(-np.log(np.maximum(likelihood, np.finfo(np.float64).tiny)).mean())
+
+    return float(min(TEMPERATURES, key=surprise))
+
+
+def set_probability(of_the_true: NDArray[np.float64]) -> float:
+    """The least probability of a class in the set that holds the true one of a new image with probability LEVEL.
+
+    From the probabilities (n,) that calibration images gave their true class (Sadinle M et al., JASA 2019).
+    """
+    return 1 - conformal_half_width(1 - of_the_true, LEVEL)

@@ -15,7 +15,7 @@ from training.data.radiographs import Radiograph
 from training.enhancement.hands import enhance, frame_masks, segmented_hand
 from training.evaluation.typicality import NAMES
 from training.models.enhancer import UNetGenerator
-from training.models.regressor import BoneAgeRegressor
+from training.models.regressor import TransferNetwork
 from training.models.segmenter import FCDenseNet
 from training.models.served import by_thirds
 
@@ -29,18 +29,18 @@ class Chain:
 
     segmenter: FCDenseNet
     enhancer: UNetGenerator
-    regressor: BoneAgeRegressor
+    reader: TransferNetwork
     maximum_structure_change: float
 
     def features(self, hands: Image, *, batch_size: int = 8) -> NDArray[np.float32]:
         """`by_thirds` features (N, K) of prepared hands (N, S, S), averaged over image and mirror as in serving."""
-        self.regressor.eval()
+        self.reader.eval()
         parts = []
         for start in range(0, len(hands), batch_size):
             x = torch.from_numpy(hands[start : start + batch_size])[:, None]
             x = x.contiguous(memory_format=torch.channels_last)
             with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-                both = [by_thirds(self.regressor.features(side).float()) for side in (x, x.flip(3))]
+                both = [by_thirds(self.reader.features(side).float()) for side in (x, x.flip(3))]
             parts.append(((both[0] + both[1]) / 2).numpy())
         return np.concatenate(parts)
 

@@ -30,8 +30,9 @@ from training.enhancement.planted import Detection, detection, responses
 from training.evaluation.enhancement import draw_sheet, write_report
 from training.evaluation.restoration import Method, contrast_to_noise, psnr, ssim, unsteadiness
 from training.jobs.command import JobConfig, command
-from training.models.regressor import BoneAgeRegressor
+from training.models.regressor import TransferNetwork
 from training.run.exits import BadConfigurationError
+from training.transfer.target import AgeTarget
 
 LOG = logging.getLogger(__name__)
 PART: Final = "validation"
@@ -154,7 +155,8 @@ def _errors(
     config: EnhancementStudyConfig, methods: dict[str, Method], radiographs: list[Radiograph], hands: Image
 ) -> dict[str, Any]:
     """MAE in months of one regressor on what each method makes of the hands, as they are and degraded."""
-    network = BoneAgeRegressor(config.backbone)
+    target = AgeTarget()
+    network = TransferNetwork(config.backbone, target.outputs)
     network.load_state_dict(torch.load(config.regressor, weights_only=True)["model"])
     network.eval()
     ages = np.array([float(r.label) for r in radiographs], np.float32)
@@ -167,7 +169,7 @@ def _errors(
                 x = torch.from_numpy(change(images[start : start + BATCH]))[:, None]
                 with torch.inference_mode():
                     read.append(((network(x)[0] + network(x.flip(3))[0]) / 2).numpy())
-            errors = np.abs(np.concatenate(read)[np.arange(len(ages)), columns] - ages).astype(np.float64)
+            errors = np.abs(target.months(np.concatenate(read), columns) - ages).astype(np.float64)
             result.setdefault(method, {})[name] = _mean(list(errors))
     return result
 

@@ -25,23 +25,26 @@ from services.core.adapters.model_store import (
     release_file,
     write_release,
 )
-from services.core.domain.contracts import CONTRACTS, ENHANCER, REGRESSOR, SEGMENTER, SEX_ORDER
+from services.core.domain.contracts import CONTRACTS, ENHANCER, SEGMENTER, SEX_ORDER
+from services.core.domain.gates import GateThresholds
 from services.core.domain.release import Release
 from training.data.masks import read_masks
 from training.data.radiographs import Dataset, Radiograph, report_missing, sex_columns
 from training.data.rows import Rows
 from training.data.split import MASK_TEST_CSV, read_ids, split_hash
 from training.enhancement.hands import load_enhancer, load_segmenter, made_by
-from training.evaluation.calibration import LEVEL, MINIMUM_IMAGES, band_scales, interval_cells
+from training.evaluation.calibration import LEVEL, MINIMUM_IMAGES
 from training.evaluation.gating import Chain, fitting_sets, thresholds
-from training.evaluation.measure import OnnxModel, age_metrics, segmenter_dice
+from training.evaluation.measure import OnnxModel, segmenter_dice
 from training.evaluation.typicality import fit_typicality
 from training.jobs.command import JobConfig, command
-from training.models.regressor import BoneAgeRegressor
-from training.models.served import ServedRegressor, ServedSegmenter
+from training.models.regressor import TransferNetwork
+from training.models.served import ServedReader, ServedSegmenter
 from training.publish.averaging import mean_weights
 from training.publish.export import export, parity
+from training.publish.kinds import Kind, Measured, kind_of
 from training.run.exits import BadConfigurationError
+from training.transfer.target import AgeTarget, CategoryTarget
 
 NOTICE = (
     "Weights trained on radiographs of the RSNA 2017 Pediatric Bone Age Challenge: for academic research, education "
@@ -69,8 +72,9 @@ class PublishConfig(JobConfig):
     versions: dict[str, int]
     segmenter: Path | None = None
     enhancer: Path | None = None
-    regressor: Annotated[list[Path], Field(min_length=1)] | None = None  # of one descent: their weights are averaged
+    reader: Annotated[list[Path], Field(min_length=1)] | None = None  # of one descent: their weights are averaged
     backbone: str | None = None
+    target: Annotated[AgeTarget | CategoryTarget, Field(discriminator="kind")] = AgeTarget()
     trained_with: dict[str, list[Path]] = Field(default_factory=dict)
     maximum_structure_change: float
     maximum_interval_width_months: float
@@ -85,8 +89,10 @@ class PublishConfig(JobConfig):
         """Weights come with what else is needed to publish them."""
         if self.segmenter and self.masks is None:
             raise ValueError("a segmenter needs masks, the outlines that score it")
-        if self.regressor and self.backbone is None:
-            raise ValueError("a regressor needs backbone, the network that its weights belong to")
+        if self.reader and self.backbone is None:
+            raise ValueError("a reader needs backbone, the network that its weights belong to")
+        if set(self.versions) != (needed := {SEGMENTER, ENHANCER, self.kind.model}):
+            raise ValueError(f"versions must name {', '.join(sorted(needed))}")
         if unexplained := [name for name in self.weights if name not in self.trained_with]:
             raise ValueError(f"trained_with does not say how {', '.join(unexplained)} was trained")
         return self
@@ -94,8 +100,13 @@ class PublishConfig(JobConfig):
     @property
     def weights(self) -> dict[str, Path | list[Path]]:
         """Weights by model, of those models that have some here."""
-        given = {SEGMENTER: self.segmenter, ENHANCER: self.enhancer, REGRESSOR: self.regressor}
+        given = {SEGMENTER: self.segmenter, ENHANCER: self.enhancer, self.kind.model: self.reader}
         return {name: weights for name, weights in given.items() if weights is not None}
+
+    @property
+    def kind(self) -> Kind:
+        """Whether ages are read or classes told apart."""
+        return kind_of(self.target)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +114,7 @@ class Material:
     """The radiographs that measure, as `training.jobs.hands` prepared them, in one order."""
 
     parts: NDArray[np.str_]
-    ages: NDArray[np.float32]
+    labels: NDArray[np.float32]
     sexes: NDArray[np.int64]
     rows: NDArray[np.intp]
     prepared: Rows
@@ -140,18 +151,31 @@ def run(config: PublishConfig) -> None:
         export(networks[name].to(memory_format=torch.contiguous_format), CONTRACTS[name], files[name])
     agreement = {name: _parity(networks[name], name, files[name], material) for name in networks}
 
-    regressor = OnnxModel(CONTRACTS[REGRESSOR], files[REGRESSOR])
-    outputs = {part: regressor(material.hands(material.of(part))) for part in MEASURED}
-    figures = {
-        part: age_metrics(out["age_months"], material.ages[material.of(part)], material.sexes[material.of(part)])
+    kind = config.kind
+    contract = CONTRACTS[kind.model]
+    reader = OnnxModel(contract, files[kind.model])
+    outputs = {part: reader(material.hands(material.of(part))) for part in MEASURED}
+    measured = {
+        part: Measured(out[contract.outputs[0].name], material.labels[chosen], material.sexes[chosen])
         for part, out in outputs.items()
+        for chosen in (material.of(part),)
     }
-    release = _release(config, material, outputs, baseline_mae_months=float(figures["test"]["mae_months"]))
+    gates = _gates(config, material, {part: outputs[part]["typicality"] for part in GATING})
+    release = Release(
+        id=config.release,
+        models=config.versions,
+        preprocessing_sha256=preprocessing_sha256(),
+        interval_level=LEVEL,
+        gates=gates,
+        **kind.calibration(measured["validation"], measured["calibration"], measured["test"]),
+    )
     for name in new:
-        card = _card(config, training, name) | {
-            "metrics": figures if name == REGRESSOR else _measured(config, name, files[name]),
-            "parity": agreement[name],
-        }
+        figures = (
+            {part: kind.figures(values) for part, values in measured.items()}
+            if name == kind.model
+            else _measured(config, name, files[name])
+        )
+        card = _card(config, training, name) | {"metrics": figures, "parity": agreement[name]}
         publish_model(config.store, CONTRACTS[name], config.versions[name], files[name], card)
     write_release(config.store, release, current=True)
 
@@ -172,14 +196,14 @@ def _material(config: PublishConfig, files: Mapping[str, Path], radiographs: Seq
             f"{count} radiographs of the calibration part are too few; {MINIMUM_IMAGES} are needed"
         )
     try:
-        ages = np.array([float(r.label) for r in there], np.float32)
+        labels = np.array([config.target.number(r.label) for r in there], np.float32)
     except ValueError as error:
-        raise BadConfigurationError(f"{config.dataset.labels}: a label is no age in months: {error}") from error
-    return Material(np.array([r.part for r in there]), ages, sex_columns(there), rows[rows >= 0], prepared)
+        raise BadConfigurationError(f"{config.dataset.labels}: {error}") from error
+    return Material(np.array([r.part for r in there]), labels, sex_columns(there), rows[rows >= 0], prepared)
 
 
 def _networks(config: PublishConfig, training: Sequence[Radiograph], files: Mapping[str, Path]) -> dict[str, nn.Module]:
-    """The graphs to export, of models with weights; the regressor's with scores of typicality fitted on `training`."""
+    """The graphs to export, of models with weights; the reader's with scores of typicality fitted on `training`."""
     segmenter = load_segmenter(config.segmenter or files[SEGMENTER])
     enhancer = load_enhancer(config.enhancer or files[ENHANCER])
     networks: dict[str, nn.Module] = {}
@@ -187,11 +211,12 @@ def _networks(config: PublishConfig, training: Sequence[Radiograph], files: Mapp
         networks[SEGMENTER] = ServedSegmenter(segmenter)
     if config.enhancer:
         networks[ENHANCER] = enhancer
-    if config.regressor:
-        regressor = _regressor(config, sex_columns(training))
-        chain = Chain(segmenter, enhancer, regressor, config.maximum_structure_change)
+    if config.reader:
+        reader = _reader(config, sex_columns(training))
+        chain = Chain(segmenter, enhancer, reader, config.maximum_structure_change)
         sets = fitting_sets(chain, training, count=config.fitting_images, seed=config.seed)
-        networks[REGRESSOR] = ServedRegressor(regressor, fit_typicality(*sets))
+        kind = config.kind
+        networks[kind.model] = ServedReader(reader, fit_typicality(*sets), scale=kind.scale, offset=kind.offset)
     return networks
 
 
@@ -214,47 +239,27 @@ def _measured(config: PublishConfig, name: str, path: Path) -> dict[str, Any]:
     return {"mask_test": segmenter_dice(OnnxModel(CONTRACTS[SEGMENTER], path), pairs)}
 
 
-def _release(
-    config: PublishConfig,
-    material: Material,
-    outputs: dict[str, dict[str, NDArray[np.float32]]],
-    *,
-    baseline_mae_months: float,
-) -> Release:
-    """Intervals from the calibration part, scaled by the validation part; the gates' limits from both."""
-    fit = material.of(*GATING)
-    validation, calibration = (
-        (
-            outputs[part]["age_months"].astype(np.float64),
-            material.ages[chosen].astype(np.float64),
-            material.sexes[chosen],
-        )
-        for part in GATING
-        for chosen in (material.of(part),)
+def _gates(config: PublishConfig, material: Material, typicality: Mapping[str, NDArray[np.float32]]) -> GateThresholds:
+    """The gates' limits, from scores of typicality (n, m) and the other figures of the parts that fit them."""
+    of_parts = [material.of(part) for part in typicality]
+    contrast, fraction, certainty = (
+        np.concatenate([material.numbers(column, chosen) for chosen in of_parts])
+        for column in ("contrast", "fraction", "certainty")
     )
-    typicality = np.zeros((len(fit), outputs[GATING[0]]["typicality"].shape[1]), np.float32)
-    for part in GATING:
-        typicality[material.of(part)] = outputs[part]["typicality"]
-    return Release(
-        id=config.release,
-        models=config.versions,
-        preprocessing_sha256=preprocessing_sha256(),
-        interval_level=LEVEL,
-        interval_cells=interval_cells(*calibration, band_scales(*validation)),
-        gates=thresholds(
-            typicality[fit],
-            *(material.numbers(column, fit) for column in ("fraction", "certainty", "contrast")),
-            refused_share=config.refused_share,
-            turned_share=config.turned_share,
-            maximum_interval_width_months=config.maximum_interval_width_months,
-            maximum_structure_change=config.maximum_structure_change,
-        ),
-        baseline_mae_months=baseline_mae_months,
+    return thresholds(
+        np.concatenate(list(typicality.values())),
+        fraction,
+        certainty,
+        contrast,
+        refused_share=config.refused_share,
+        turned_share=config.turned_share,
+        maximum_interval_width_months=config.maximum_interval_width_months,
+        maximum_structure_change=config.maximum_structure_change,
     )
 
 
 def _card(config: PublishConfig, training: Sequence[Radiograph], name: str) -> dict[str, Any]:
-    """What a version was made from and with; the regressor's also names its training radiographs."""
+    """What a version was made from and with; the reader's also names its training radiographs."""
     card = {
         "trained_with": [yaml.safe_load(path.read_text()) for path in config.trained_with[name]],
         "seed": config.seed,
@@ -263,22 +268,28 @@ def _card(config: PublishConfig, training: Sequence[Radiograph], name: str) -> d
         "split_sha256": split_hash(config.dataset.split),
         "licence_notice": config.licence_notice,
     }
-    if name == REGRESSOR:
+    if name == config.kind.model:
         card["training_ids"] = [radiograph.id for radiograph in training]
     return card
 
 
-def _regressor(config: PublishConfig, sexes: NDArray[np.int64]) -> BoneAgeRegressor:
-    """The regressor; of a sex that no radiograph of its training (N,) had it knows what it knows of an unknown one."""
+def _reader(config: PublishConfig, sexes: NDArray[np.int64]) -> TransferNetwork:
+    """The network that reads; of a sex that none of its training radiographs (N,) had it knows what it does of unknown.
+
+    Raises BadConfigurationError where the weights are not its own.
+    """
     assert config.backbone is not None
-    assert config.regressor is not None
-    regressor = BoneAgeRegressor(config.backbone)
-    states = [torch.load(path, weights_only=True)["model"] for path in config.regressor]
-    regressor.load_state_dict(mean_weights(states))
-    for column in set(range(len(SEX_ORDER))) - set(sexes.tolist()):
-        regressor.head.weight.data[column] = regressor.head.weight.data[UNKNOWN]
-        regressor.head.bias.data[column] = regressor.head.bias.data[UNKNOWN]
-    return regressor.eval()
+    assert config.reader is not None
+    network = TransferNetwork(config.backbone, config.target.outputs)
+    try:
+        network.load_state_dict(mean_weights([torch.load(path, weights_only=True)["model"] for path in config.reader]))
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        raise BadConfigurationError(f"{config.backbone} from {', '.join(map(str, config.reader))}: {error}") from error
+    if isinstance(config.target, AgeTarget):
+        for column in set(range(len(SEX_ORDER))) - {UNKNOWN, *sexes.tolist()}:
+            network.head.weight.data[column] = network.head.weight.data[UNKNOWN]
+            network.head.bias.data[column] = network.head.bias.data[UNKNOWN]
+    return network.eval()
 
 
 def _revision() -> str:

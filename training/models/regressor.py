@@ -9,7 +9,6 @@ from typing import Final
 
 from torch import Tensor, nn
 
-from services.core.domain.contracts import SEX_ORDER
 from training.models import backbones
 from training.models.backbones import Flow
 
@@ -44,19 +43,3 @@ class TransferNetwork(nn.Module):
     def flows(self) -> dict[Flow, nn.Sequential]:
         """The backbone's blocks by flow, sharing its weights."""
         return backbones.flows(self.backbone_name, self.backbone)
-
-
-class BoneAgeRegressor(TransferNetwork):
-    """(B, 1, S, S) hand images in [0, 1] -> ages in months (B, 3) in `SEX_ORDER` and feature maps (B, K, h, w)."""
-
-    def __init__(self, backbone: str) -> None:
-        super().__init__(backbone, len(SEX_ORDER))
-
-    def ages(self, pooled: Tensor) -> Tensor:
-        """Ages in months (B, 3) of pooled features (B, K)."""
-        result: Tensor = self.head(pooled) * AGE_SCALE_MONTHS + AGE_MEAN_MONTHS
-        return result
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        maps = self.features(x)
-        return self.ages(maps.mean(dim=(2, 3))), maps

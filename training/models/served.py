@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from training.models.regressor import AGE_MEAN_MONTHS, AGE_SCALE_MONTHS, BoneAgeRegressor
+from training.models.regressor import TransferNetwork
 from training.models.segmenter import FCDenseNet
 
 
@@ -49,18 +49,19 @@ def by_thirds(maps: Tensor) -> Tensor:
     return torch.cat([band.mean(dim=(2, 3)) for band in bands], dim=1)
 
 
-class ServedRegressor(nn.Module):
-    """(B, 1, S, S) hands -> ages (B, 3), activation (B, 3, h, w), bias (B, 3), typicality (B, n + 2).
+class ServedReader(nn.Module):
+    """(B, 1, S, S) hands -> outputs (B, n), activation (B, n, h, w), bias (B, n), typicality (B, m + 2).
 
-    Each image and its mirror are read; feature maps are averaged after the mirror's is turned back, so that the mean of
-    the activation plus the bias stays the age (paper 2.5).
+    Outputs are the head's times `scale` plus `offset`: ages in months by sex, or logits of classes. Each image and its
+    mirror are read; feature maps are averaged after the mirror's is turned back, so that the mean of the activation
+    plus the bias stays the output (paper 2.5).
     """
 
-    def __init__(self, network: BoneAgeRegressor, typicality: Typicality) -> None:
+    def __init__(self, network: TransferNetwork, typicality: Typicality, *, scale: float, offset: float) -> None:
         super().__init__()
         self.network = network
-        self.register_buffer("weight", network.head.weight.detach()[:, :, None, None] * AGE_SCALE_MONTHS)
-        self.register_buffer("bias", network.head.bias.detach() * AGE_SCALE_MONTHS + AGE_MEAN_MONTHS)
+        self.register_buffer("head_weight", network.head.weight.detach()[:, :, None, None] * scale)
+        self.register_buffer("head_bias", network.head.bias.detach() * scale + offset)
         for name in ("mean", "directions", "offsets", "whitening", "components"):
             self.register_buffer(f"typical_{name}", getattr(typicality, name))
         self.residual_scale = typicality.residual_scale
@@ -82,6 +83,6 @@ class ServedRegressor(nn.Module):
 
     def forward(self, hand: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         maps = self.features(hand)
-        activation = nn.functional.conv2d(maps, self.weight)
-        bias = self.bias + torch.zeros_like(activation[:, :, 0, 0])
+        activation = nn.functional.conv2d(maps, self.head_weight)
+        bias = self.head_bias + torch.zeros_like(activation[:, :, 0, 0])
         return activation.mean(dim=(2, 3)) + bias, activation, bias, self.typicality(by_thirds(maps))

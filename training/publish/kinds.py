@@ -1,0 +1,134 @@
+"""What differs between a release that reads ages and one that tells classes apart: model, figures and calibration."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import override
+
+from services.core.domain.contracts import CLASSIFIER, REGRESSOR
+from services.core.domain.metrics import area_under_roc, bootstrap_interval
+from services.core.domain.release import ClassCalibration
+from training.evaluation.calibration import band_scales, fit_temperature, interval_cells, probabilities, set_probability
+from training.evaluation.measure import age_metrics
+from training.models.regressor import AGE_MEAN_MONTHS, AGE_SCALE_MONTHS
+from training.transfer.target import AgeTarget, CategoryTarget
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a reader said of a part: outputs (N, n), and what is true: labels (N,) and sexes (N,)."""
+
+    outputs: NDArray[np.float32]
+    labels: NDArray[np.float32]
+    sexes: NDArray[np.int64]
+
+
+class Kind(Protocol):
+    """One kind of release."""
+
+    @property
+    def model(self) -> str:
+        """Name of the model that reads; the first output of its contract is what is measured."""
+
+    @property
+    def scale(self) -> float:
+        """What the head's outputs are multiplied by."""
+
+    @property
+    def offset(self) -> float:
+        """What is added to that."""
+
+    def figures(self, measured: Measured) -> dict[str, Any]:
+        """Figures of one part, for the card."""
+
+    def calibration(self, validation: Measured, calibration: Measured, test: Measured) -> dict[str, Any]:
+        """Fields of the release: how sure its answers are."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgeKind(Kind):
+    """Ages in months by sex, with intervals."""
+
+    @property
+    @override
+    def model(self) -> str:
+        return REGRESSOR
+
+    @property
+    @override
+    def scale(self) -> float:
+        return AGE_SCALE_MONTHS
+
+    @property
+    @override
+    def offset(self) -> float:
+        return AGE_MEAN_MONTHS
+
+    @override
+    def figures(self, measured: Measured) -> dict[str, Any]:
+        return age_metrics(measured.outputs, measured.labels, measured.sexes)
+
+    @override
+    def calibration(self, validation: Measured, calibration: Measured, test: Measured) -> dict[str, Any]:
+        scales = band_scales(*_doubles(validation))
+        return {
+            "interval_cells": interval_cells(*_doubles(calibration), scales),
+            "baseline_mae_months": float(self.figures(test)["mae_months"]),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ClassKind(Kind):
+    """Classes with calibrated probabilities, and the set of those that are likely enough."""
+
+    classes: tuple[str, ...]
+
+    @property
+    @override
+    def model(self) -> str:
+        return CLASSIFIER
+
+    @property
+    @override
+    def scale(self) -> float:
+        return 1.0
+
+    @property
+    @override
+    def offset(self) -> float:
+        return 0.0
+
+    @override
+    def figures(self, measured: Measured) -> dict[str, Any]:
+        hits = (measured.outputs.argmax(axis=1) == measured.labels).astype(np.float64)
+        result: dict[str, Any] = {
+            "n": len(hits),
+            "accuracy": float(hits.mean()),
+            "accuracy_ci95": list(bootstrap_interval(hits, lambda v: float(v.mean()))),
+            "by_class": {name: int((measured.labels == index).sum()) for index, name in enumerate(self.classes)},
+        }
+        if len(self.classes) == 2:
+            scored = np.stack([measured.outputs[:, 1] - measured.outputs[:, 0], measured.labels], axis=1)
+            result["auc"] = area_under_roc(scored[:, 0], scored[:, 1] > 0)
+            draw = scored.astype(np.float64)
+            result["auc_ci95"] = list(bootstrap_interval(draw, lambda v: area_under_roc(v[:, 0], v[:, 1] > 0)))
+        return result
+
+    @override
+    def calibration(self, validation: Measured, calibration: Measured, test: Measured) -> dict[str, Any]:
+        del test
+        temperature = fit_temperature(validation.outputs, validation.labels)
+        given = probabilities(calibration.outputs, temperature)
+        least = set_probability(given[np.arange(len(given)), calibration.labels.astype(np.intp)])
+        return {"classes": ClassCalibration(self.classes, temperature, least)}
+
+
+def kind_of(target: AgeTarget | CategoryTarget) -> Kind:
+    """The kind of release that a target makes."""
+    return ClassKind(tuple(target.classes)) if isinstance(target, CategoryTarget) else AgeKind()
+
+
+def _doubles(measured: Measured) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    return measured.outputs.astype(np.float64), measured.labels.astype(np.float64), measured.sexes
