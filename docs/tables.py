@@ -78,7 +78,7 @@ def robustness_rows(accuracy: dict[str, Any]) -> Iterator[Row]:
     for name, record in accuracy.get("turns", {}).items():
         if name.startswith("tilted"):
             worse = record["mae_months"] / accuracy["turns"]["upright"]["mae_months"] - 1
-            where = f"{record['read']} radiographs of the test part, {record['abstained']} more abstained"
+            where = f"{record['read']} radiographs of the test part, {record['abstained']} abstained"
             yield f"MAE, {name} degrees", f"{record['mae_months']:.1f} months, {worse:+.0%} on upright", where
     if disturbed := accuracy.get("robustness"):
         lost = [f"{name} {record['worse_by']:+.0%}" for name, record in disturbed.items() if not record["kept"]]
