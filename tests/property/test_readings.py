@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from services.core.domain.contracts import SEX_ORDER
 from services.core.domain.metrics import bootstrap_interval, covered, figure, in_age_band, mean, root_mean_square
-from services.core.domain.release import IntervalCell, Release
+from services.core.domain.reading import class_probabilities
+from services.core.domain.release import ClassCalibration, IntervalCell, Release
 from tests.models import tiny_release
 
 sexes = st.sampled_from(SEX_ORDER)
@@ -99,3 +100,27 @@ def test_coverage_counts_closed_intervals(rows):
     assert mean(covered(true, low, high)) == pytest.approx(
         np.mean([a <= t <= b for t, a, b in zip(true, low, high, strict=True)])
     )
+
+
+logits = st.lists(st.floats(-50, 50, width=32), min_size=2, max_size=6)
+
+
+@given(logits, st.floats(0.05, 20), st.floats(0, 1))
+def test_probabilities_sum_to_one_and_keep_the_order_of_the_logits(values, temperature, least):
+    """The likeliest class is always in the set, and whatever is in the set is no less likely than what is not."""
+    calibration = ClassCalibration(tuple(map(str, range(len(values)))), temperature, least)
+    classes = class_probabilities(np.array(values, np.float32), calibration)
+    given_ = [c.probability for c in classes]
+    assert sum(given_) == pytest.approx(1)
+    assert max(classes, key=lambda c: c.probability).in_set
+    order = np.argsort(values, kind="stable")
+    assert (np.diff(np.array(given_)[order]) >= -1e-12).all()
+    outside = [c.probability for c in classes if not c.in_set]
+    assert max(outside, default=0) <= min(c.probability for c in classes if c.in_set)
+
+
+@pytest.mark.parametrize("values", [[0.0], [0.0, 1.0, 2.0], [0.0, float("nan")], [float("inf"), 0.0]])
+def test_logits_that_are_not_those_of_the_classes_are_refused(values):
+    """Another number of them, or one that is not finite."""
+    with pytest.raises(ValueError, match="2 finite logits were expected"):
+        class_probabilities(np.array(values, np.float32), ClassCalibration(("a", "b"), 1.0, 0.5))

@@ -15,7 +15,9 @@ from training.evaluation.calibration import (
     MINIMUM_IMAGES,
     band_scales,
     conformal_half_width,
+    fit_temperature,
     interval_cells,
+    set_probability,
 )
 
 
@@ -115,3 +117,25 @@ def test_a_sex_that_is_not_there_is_calibrated_on_all():
         sex: [replace(cell, sex="") for cell in cells if cell.sex == sex] for sex in ("male", "female", "unknown")
     }
     assert by_sex["male"] == by_sex["female"] == by_sex["unknown"] != []
+
+
+def test_the_temperature_undoes_what_was_done_to_the_logits():
+    """Logits that were sharpened threefold get a temperature of three: probabilities then are how often it is so."""
+    rng = np.random.default_rng(4)
+    logits = rng.normal(0, 1.5, (4000, 2))
+    chance = 1 / (1 + np.exp(logits[:, 0] - logits[:, 1]))
+    labels = (rng.random(4000) < chance).astype(np.float32)
+    assert fit_temperature((3 * logits).astype(np.float32), labels) == pytest.approx(3, rel=0.1)
+
+
+def test_the_set_holds_the_true_class_as_often_as_it_says():
+    """Over fresh draws the classes of at least that probability hold the true one in 90%, within sampling error."""
+    rng = np.random.default_rng(5)
+
+    def drawn(count):
+        given_ = rng.dirichlet(np.ones(4), count)
+        true = np.array([rng.choice(4, p=row) for row in given_])
+        return given_[np.arange(count), true]
+
+    held = [(drawn(1000) >= set_probability(drawn(200))).mean() for _ in range(40)]
+    assert np.mean(held) == pytest.approx(LEVEL, abs=0.02)

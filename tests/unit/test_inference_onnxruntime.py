@@ -31,7 +31,7 @@ def root(tmp_path_factory):
 @pytest.fixture
 def inference(root):
     """All three models, with room for two calls to wait."""
-    return OnnxRuntimeInference(root, {name: [1] for name in CONTRACTS}, threads=1, queue=2)
+    return OnnxRuntimeInference(root, {name: [1] for name in (SEGMENTER, ENHANCER, REGRESSOR)}, threads=1, queue=2)
 
 
 @pytest.fixture
