@@ -61,43 +61,31 @@ def enhancer(*, inventing: bool = False) -> onnx.ModelProto:
 
 def regressor() -> onnx.ModelProto:
     """Contributions in proportion to the brightness of each cell; mean plus bias is the age."""
-    cell = CONTRACTS[REGRESSOR].inputs[0].dims[1] // GRID
-    nodes = [
-        helper.make_node("AveragePool", ["hand"], ["cells"], kernel_shape=[cell, cell], strides=[cell, cell]),
-        helper.make_node("Conv", ["cells", "weight"], ["activation"]),
-        helper.make_node("ReduceMean", ["activation", "space"], ["mean_activation"], keepdims=0),
-        helper.make_node("Mul", ["mean_activation", "zero"], ["nothing"]),
-        helper.make_node("Add", ["nothing", "bias"], ["bias_months"]),
-        helper.make_node("Add", ["mean_activation", "bias_months"], ["age_months"]),
-        helper.make_node("ReduceMean", ["cells", "space"], ["typicality"], keepdims=0),
-    ]
-    return _model(
-        REGRESSOR,
-        nodes,
-        weight=np.array(MONTHS_PER_BRIGHTNESS, np.float32).reshape(3, 1, 1, 1),
-        bias=np.array([BIAS_MONTHS], np.float32),
-        zero=np.float32(0),
-        space=np.array([2, 3], np.int64),
-    )
+    return _reader(REGRESSOR, MONTHS_PER_BRIGHTNESS, BIAS_MONTHS)
 
 
 def classifier() -> onnx.ModelProto:
     """Two classes: the logit of `bright` rises with the mean brightness of the hand, that of `dark` falls."""
-    cell = CONTRACTS[CLASSIFIER].inputs[0].dims[1] // GRID
+    return _reader(CLASSIFIER, LOGITS_PER_BRIGHTNESS, BIAS_LOGITS)
+
+
+def _reader(name: str, per_brightness: tuple[float, ...], bias: tuple[float, ...]) -> onnx.ModelProto:
+    cell = CONTRACTS[name].inputs[0].dims[1] // GRID
+    output, _, bias_output, _ = (spec.name for spec in CONTRACTS[name].outputs)
     nodes = [
         helper.make_node("AveragePool", ["hand"], ["cells"], kernel_shape=[cell, cell], strides=[cell, cell]),
         helper.make_node("Conv", ["cells", "weight"], ["activation"]),
         helper.make_node("ReduceMean", ["activation", "space"], ["mean_activation"], keepdims=0),
         helper.make_node("Mul", ["mean_activation", "zero"], ["nothing"]),
-        helper.make_node("Add", ["nothing", "offset"], ["bias"]),
-        helper.make_node("Add", ["mean_activation", "bias"], ["logits"]),
+        helper.make_node("Add", ["nothing", "offset"], [bias_output]),
+        helper.make_node("Add", ["mean_activation", bias_output], [output]),
         helper.make_node("ReduceMean", ["cells", "space"], ["typicality"], keepdims=0),
     ]
     return _model(
-        CLASSIFIER,
+        name,
         nodes,
-        weight=np.array(LOGITS_PER_BRIGHTNESS, np.float32).reshape(2, 1, 1, 1),
-        offset=np.array([BIAS_LOGITS], np.float32),
+        weight=np.array(per_brightness, np.float32).reshape(-1, 1, 1, 1),
+        offset=np.array([bias], np.float32),
         zero=np.float32(0),
         space=np.array([2, 3], np.int64),
     )

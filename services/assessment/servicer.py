@@ -16,7 +16,6 @@ from services.core.adapters import wire
 from services.core.adapters.imaging import Limits
 from services.core.adapters.wire_errors import status_code
 from services.core.domain.contracts import Sex
-from services.core.domain.reading import Age, Classes
 from services.core.errors import BoneageError
 from services.core.runtime.admission import Admission
 from services.core.runtime.deadlines import Deadline
@@ -131,17 +130,9 @@ def to_response(assessment: Assessment) -> assessment_pb2.AssessResponse:
     if assessment.answer is not None:
         response.status = regression_pb2.ASSESSMENT_STATUS_OK
         response.activation.CopyFrom(wire.activation_to_wire(assessment.answer.activation))
-        _add_value(response, assessment.answer.value)
+        wire.set_value(response, assessment.answer.value)
     if assessment.pictures is not None:
         pictures = assessment.pictures
         response.artifacts.mask_png, response.artifacts.enhanced_png = pictures.mask_png, pictures.enhanced_png
         response.artifacts.cam_png, response.artifacts.radiograph_png = pictures.cam_png, pictures.radiograph_png
     return response
-
-
-def _add_value(response: assessment_pb2.AssessResponse, value: Age | Classes) -> None:
-    if isinstance(value, Age):
-        response.age_months = value.months
-        response.interval_low_months, response.interval_high_months = value.low_months, value.high_months
-    else:
-        response.class_probabilities.extend(wire.classes_to_wire(value))

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Final
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,17 +15,23 @@ from services.core.errors import InvalidRequestError
 from services.core.runtime.deadlines import Deadline
 from services.core.runtime.workers import Workers
 
-COLOURS: Final = cv2.COLORMAP_INFERNO
-GREATEST_HEAT_SHARE: Final = 0.6
+FEWER_BGR: Final = (255, 150, 40)
+MORE_BGR: Final = (20, 110, 255)
+GREATEST_COLOUR_SHARE: Final = 0.6
 
 
 @dataclass(frozen=True, slots=True)
 class HeatMap:
-    """A map (H, W) of a radiograph: 0 is `low_months`, 255 is `high_months`, and 0 outside the crop."""
+    """A map (H, W) of a radiograph: 0 is `low_months`, 255 is `high_months`, and 0 where it is not `inside` the crop.
+
+    `usual_months` is what the median place contributes.
+    """
 
     heat: NDArray[np.uint8]
+    inside: NDArray[np.bool_]
     low_months: float
     high_months: float
+    usual_months: float
 
 
 class CamPipeline:
@@ -62,7 +67,7 @@ def heat_map(activation: Activation, crop: Square, *, shape: tuple[int, int]) ->
     low, high = float(months[inside].min()), float(months[inside].max())
     scaled = (months - low) * (255 / (high - low) if high > low else 0)
     heat = np.where(inside, np.rint(np.clip(scaled, 0, 255)), 0).astype(np.uint8)
-    return HeatMap(heat, low, high)
+    return HeatMap(heat, inside, low, high, float(np.median(activation.values_months)))
 
 
 def interpolation(pixels: int, start: int, side: int, cells: int) -> tuple[Image, NDArray[np.bool_]]:
@@ -79,9 +84,13 @@ def interpolation(pixels: int, start: int, side: int, cells: int) -> tuple[Image
 def overlay(pixels: Image, heat_map: HeatMap) -> NDArray[np.uint8]:
     """The map in colours over the grey radiograph (H, W) in [0, 1]: (H, W, 3) blue, green, red.
 
-    A place shows the more colour the more it contributes, so that what contributes least stays a plain radiograph.
+    A place shows the more colour the further it departs from what a place usually contributes, blue where it takes from
+    the age and orange where it adds to it: most of the map is empty background, whose even share says nothing.
     """
-    base = cv2.cvtColor(np.rint(pixels * 255).astype(np.uint8), cv2.COLOR_GRAY2BGR)
-    share = heat_map.heat[:, :, None] * np.float32(GREATEST_HEAT_SHARE / 255)
-    mixed = base + share * (cv2.applyColorMap(heat_map.heat, COLOURS) - base.astype(np.float32))
-    return np.rint(mixed).astype(np.uint8)
+    months = np.linspace(heat_map.low_months, heat_map.high_months, 256, dtype=np.float32)
+    departure = months - np.float32(heat_map.usual_months)
+    share = np.abs(departure) * np.float32(GREATEST_COLOUR_SHARE / max(float(np.abs(departure).max()), 1e-6))
+    colours = np.where(departure[:, None] < 0, FEWER_BGR, MORE_BGR).astype(np.float32)
+    shares = np.where(heat_map.inside, share[heat_map.heat], 0)[:, :, None]
+    base = np.rint(pixels * 255)[:, :, None]
+    return np.rint(base + shares * (colours[heat_map.heat] - base)).astype(np.uint8)

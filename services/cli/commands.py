@@ -83,6 +83,8 @@ def evaluate(
         raise UsageError("--split and --part go together")
     files, ids = collect([images]), read_part(split, part) if split else None
     table = read_sizes(sizes) if sizes else None
+    if label_column and sex:
+        raise UsageError("--sex goes with ages, not with --label-column")
     if label_column:
         classes = figures.choose(files, read_classes(labels, label_column), ids)
         raise typer.Exit(run(measuring.measure_classes(classes, table, server, as_json=as_json)))

@@ -115,9 +115,8 @@ def _reading(case: Case) -> tuple[str, str, str, str]:
     reading = case.reading
     true_age = "-" if case.true_age_months is None else years_and_months(case.true_age_months)
     if reading.classes:
-        within = ", ".join(c.name for c in reading.classes if c.in_set)
         told = ", ".join(f"{c.name} {c.probability:.0%}" for c in reading.classes)
-        return reading.sex, true_age, escape(printable(told)), escape(printable(within))
+        return reading.sex, true_age, escape(printable(told)), escape(printable(", ".join(reading.class_set)))
     if reading.age_months is None or reading.interval_months is None:
         return reading.sex, true_age, reading.status, escape(printable(reading.reason))
     low, high = reading.interval_months

@@ -1,8 +1,8 @@
 """`boneage evaluate`: reads a labelled folder through the whole chain and prints what `evaluate` makes of it."""
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, TypeVar
 
 from rich.table import Table
 
@@ -17,6 +17,7 @@ from services.cli.usage import UsageError
 from services.core.domain.contracts import Sex
 from services.core.domain.metrics import Figure
 
+Result = TypeVar("Result", Evaluation, ClassEvaluation)
 TITLES: Final = {
     "mae_months": "MAE, months",
     "mae_ungated_months": "MAE with the gates off, months",
@@ -44,41 +45,33 @@ async def measure(
     as_json: bool,
 ) -> int:
     """Read all of `chosen`, warn of what makes the figures doubtful, print them; exit code 1 if none was answered."""
-    jobs = [Job(item.file, _ask(item, sex), lookup(sizes or {}, item.file)) for item in chosen]
-    warn_of_sizes(jobs, sizes)
-    readings, tally = await _read(jobs, server)
-    if any(reading.classes for reading in readings):
-        raise UsageError("the release tells classes apart: name the column of the labels with --label-column")
+
+    def check(reading: Reading) -> None:
+        if reading.classes:
+            raise UsageError("the release tells classes apart: name the column of the labels with --label-column")
+
+    asks = [Ask(sex=sex or ("male" if item.label.male else "female"), ungated=True) for item in chosen]
+    readings = await _read(chosen, asks, sizes, server, check)
     result = evaluate(readings, [item.label for item in chosen])
-    _warn_of_training(chosen, result.release)
-    tally.say()
-    if as_json:
-        print(json.dumps(result.record()), flush=True)
-    else:
-        table_console().print(table_of(result))
-    return 0 if result.n_total > result.failed else 1
+    return _print(result, table_of, chosen, readings, as_json=as_json)
 
 
 async def measure_classes(
     chosen: Sequence[Labelled[str]], sizes: Mapping[str, tuple[int, int]] | None, server: str, *, as_json: bool
 ) -> int:
     """As `measure`, for a release that tells classes apart."""
-    jobs = [Job(item.file, Ask(), lookup(sizes or {}, item.file)) for item in chosen]
-    warn_of_sizes(jobs, sizes)
-    readings, tally = await _read(jobs, server)
-    if any(reading.age_months is not None for reading in readings):
-        raise UsageError("the release reads ages: leave --label-column out")
-    try:
-        result = evaluate_classes(readings, [item.label for item in chosen])
-    except ValueError as error:
-        raise UsageError(str(error)) from None
-    _warn_of_training(chosen, result.release)
-    tally.say()
-    if as_json:
-        print(json.dumps(result.record()), flush=True)
-    else:
-        table_console().print(table_of_classes(result))
-    return 0 if result.n_total > result.failed else 1
+    labels = {item.label for item in chosen}
+
+    def check(reading: Reading) -> None:
+        if reading.age_months is not None:
+            raise UsageError("the release reads ages: leave --label-column out")
+        names = [c.name for c in reading.classes]
+        if names and (strange := sorted(labels - set(names))):
+            raise UsageError(f"{strange[0]!r} is none of the release's classes {', '.join(names)}")
+
+    readings = await _read(chosen, [Ask()] * len(chosen), sizes, server, check)
+    result = evaluate_classes(readings, [item.label for item in chosen])
+    return _print(result, table_of_classes, chosen, readings, as_json=as_json)
 
 
 def table_of_classes(result: ClassEvaluation) -> Table:
@@ -120,20 +113,44 @@ def table_of(result: Evaluation) -> Table:
     return table
 
 
-def _ask(item: Labelled[Label], sex: Sex | None) -> Ask:
-    return Ask(sex=sex or ("male" if item.label.male else "female"), ungated=True)
-
-
-async def _read(jobs: Sequence[Job], server: str) -> tuple[list[Reading], Tally]:
+async def _read(
+    chosen: Sequence[Labelled[Known]],
+    asks: Sequence[Ask],
+    sizes: Mapping[str, tuple[int, int]] | None,
+    server: str,
+    check: Callable[[Reading], None],
+) -> list[Reading]:
+    """The readings of all of `chosen`; `check` ends it with a UsageError as soon as one shows that no label fits."""
+    jobs = [Job(item.file, ask, lookup(sizes or {}, item.file)) for item, ask in zip(chosen, asks, strict=True)]
+    warn_of_sizes(jobs, sizes)
     readings: list[Reading] = []
-    tally = Tally()
     with progress(len(jobs), starting=not server) as advance:
         async with reading_all(jobs, server) as answers:
             async for reading in answers:
+                check(reading)
                 readings.append(reading)
-                tally.add(reading)
                 advance()
-    return readings, tally
+    return readings
+
+
+def _print(
+    result: Result,
+    table: Callable[[Result], Table],
+    chosen: Sequence[Labelled[Known]],
+    readings: Sequence[Reading],
+    *,
+    as_json: bool,
+) -> int:
+    _warn_of_training(chosen, result.release)
+    tally = Tally()
+    for reading in readings:
+        tally.add(reading)
+    tally.say()
+    if as_json:
+        print(json.dumps(result.record()), flush=True)
+    else:
+        table_console().print(table(result))
+    return 0 if result.n_total > result.failed else 1
 
 
 def _warn_of_training(chosen: Sequence[Labelled[Known]], release: str | None) -> None:

@@ -68,6 +68,11 @@ class Reading:
         return classes_from_wire(self.response.class_probabilities) if self.response is not None else ()
 
     @property
+    def class_set(self) -> tuple[str, ...]:
+        """Names of the classes in the set that holds the true one in 90% of radiographs."""
+        return tuple(c.name for c in self.classes if c.in_set)
+
+    @property
     def interval_months(self) -> tuple[float, float] | None:
         """The calibrated 90% interval in months where there is an age."""
         if self.response is None or self.age_months is None:

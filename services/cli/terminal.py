@@ -47,8 +47,8 @@ def line_of(reading: Reading) -> str:
 
 def _value(reading: Reading) -> str:
     if reading.age_months is None or reading.interval_months is None:
-        within = ", ".join(c.name for c in reading.classes if c.in_set)
-        return ", ".join(f"{c.name} {c.probability:.1%}" for c in reading.classes) + f", 90% set: {within}"
+        told = [f"{c.name} {c.probability:.1%}" for c in reading.classes]
+        return printable(f"{', '.join(told)}, 90% set: {', '.join(reading.class_set)}")
     low, high = reading.interval_months
     age = f"{years_and_months(reading.age_months)} ({reading.age_months:.1f} months)"
     return f"{age}, 90% interval {low:.1f} to {high:.1f} months"

@@ -46,12 +46,7 @@ def _answered(reading: Reading) -> regression_pb2.EstimateBoneAgeResponse:
     response = regression_pb2.EstimateBoneAgeResponse(
         status=regression_pb2.ASSESSMENT_STATUS_OK, activation=wire.activation_to_wire(reading.activation)
     )
-    if isinstance(reading.value, Age):
-        response.age_months = reading.value.months
-        response.interval_low_months = reading.value.low_months
-        response.interval_high_months = reading.value.high_months
-    else:
-        response.class_probabilities.extend(wire.classes_to_wire(reading.value))
+    wire.set_value(response, reading.value)
     return response
 
 

@@ -81,6 +81,7 @@ def test_a_labelled_folder_is_measured(environment: dict[str, str], folder: Path
     [
         (["labels.csv", "--label-column", "hue"], "lacks the column 'hue'"),
         (["strange.csv", "--label-column", "shade"], "'grey' is none of the release's classes dark, bright"),
+        (["labels.csv", "--label-column", "shade", "--sex", "unknown"], "--sex goes with ages"),
     ],
 )
 def test_labels_that_do_not_fit_are_refused(

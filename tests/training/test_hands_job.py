@@ -113,6 +113,16 @@ def test_rows_of_another_model_are_not_mixed(project):
     assert (project / "hands" / "segmented.bin").read_bytes() == before
 
 
+@pytest.mark.parametrize("name", ["segmenter.pt", "segmenter.onnx"])
+def test_weights_of_something_else_are_refused_before_anything_is_prepared(project, name):
+    """Neither a damaged checkpoint nor a damaged export starts a process; the file is named."""
+    (project / name).write_bytes(b"no weights")
+    refused = ended(config(project, segmenter=str(project / name)))
+    assert refused.returncode == 64
+    assert f"{name} holds no weights of this network" in refused.stderr
+    assert not (project / "hands" / "rows.json").exists()
+
+
 def wait_for_rows(project, rows, job):
     """Wait until so many rows are there; returns the processes that the job has started."""
 

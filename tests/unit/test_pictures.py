@@ -72,3 +72,17 @@ def test_overlay_leaves_the_radiograph_where_nothing_contributes() -> None:
     pixels = np.random.default_rng(0).random((50, 50), np.float32)
     drawn = overlay(pixels, heat_map(Activation(np.eye(2, dtype=np.float32), 0.0), Square(0, 0, 20), shape=(50, 50)))
     assert np.array_equal(drawn[30:, 30:], np.repeat(np.rint(pixels * 255).astype(np.uint8)[30:, 30:, None], 3, axis=2))
+
+
+def test_overlay_is_plain_where_places_add_the_usual_and_tells_less_from_more() -> None:
+    """An even background far from zero stays grey; a place that takes from the age is blue, one that adds orange."""
+    values = np.full((7, 7), -40, np.float32)
+    values[1, 1], values[5, 5] = -60, -20
+    pixels = np.full((70, 70), 0.5, np.float32)
+    drawn = overlay(pixels, heat_map(Activation(values, 160.0), Square(0, 0, 70), shape=(70, 70))).astype(int)
+    assert np.ptp(drawn[35, 35]) <= 1
+    assert np.ptp(drawn[5, 65]) <= 1
+    blue, _, red = drawn[15, 15]
+    assert blue > red + 50
+    blue, _, red = drawn[55, 55]
+    assert red > blue + 50

@@ -3,10 +3,12 @@
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Final, TypeVar
 
 import numpy as np
 import torch
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from services.core.adapters.model_store import preprocessing_sha256
@@ -69,12 +71,12 @@ def enhance(
 
 
 def load_segmenter(weights: Path) -> FCDenseNet:
-    """The segmenter of a checkpoint or of an exported version, in evaluation mode."""
+    """The segmenter of a checkpoint or of an exported version, in evaluation mode. Raises BadConfigurationError."""
     return _loaded(FCDenseNet(), weights, prefix="network.")
 
 
 def load_enhancer(weights: Path) -> UNetGenerator:
-    """The enhancer of a checkpoint or of an exported version, in evaluation mode."""
+    """The enhancer of a checkpoint or of an exported version, in evaluation mode. Raises BadConfigurationError."""
     return _loaded(UNetGenerator(), weights)
 
 
@@ -91,8 +93,11 @@ def made_by(segmenter: Path, enhancer: Path | None, maximum_structure_change: fl
 
 
 def _loaded(model: Network, weights: Path, *, prefix: str = "") -> Network:
-    if weights.suffix == EXPORTED:
-        load_exported(model, weights, torch.zeros(1, 1, PROBE_PX, PROBE_PX), prefix=prefix)
-    else:
-        model.load_state_dict(torch.load(weights, weights_only=True)["model"])
+    try:
+        if weights.suffix == EXPORTED:
+            load_exported(model, weights, torch.zeros(1, 1, PROBE_PX, PROBE_PX), prefix=prefix)
+        else:
+            model.load_state_dict(torch.load(weights, weights_only=True)["model"])
+    except (OSError, ValueError, RuntimeError, KeyError, UnpicklingError, DecodeError) as error:
+        raise BadConfigurationError(f"{weights} holds no weights of this network: {error}") from error
     return model.to(memory_format=torch.channels_last).eval()

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.core.domain.contracts import SEX_ORDER, Sex
+from services.core.domain.reading import softmax
 from services.core.domain.release import IntervalCell
 
 LEVEL: Final = 0.90
@@ -108,19 +109,12 @@ def _merged_edges(ages: NDArray[np.float64]) -> list[float]:
     return edges
 
 
-def probabilities(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
-    """Probabilities (N, K) of logits (N, K) over a temperature."""
-    scaled = logits.astype(np.float64) / temperature
-    weights = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    return np.asarray(weights / weights.sum(axis=1, keepdims=True), np.float64)
-
-
 def fit_temperature(logits: NDArray[np.float32], labels: NDArray[np.float32]) -> float:
     """The temperature, from 1/20 to 20, under which labels (N,) are likeliest (Guo C et al., ICML 2017)."""
     rows, truth = np.arange(len(labels)), labels.astype(np.intp)
 
     def surprise(temperature: float) -> float:
-        likelihood = probabilities(logits, temperature)[rows, truth]
+        likelihood = softmax(logits, temperature)[rows, truth]
         return float(-np.log(np.maximum(likelihood, np.finfo(np.float64).tiny)).mean())
 
     return float(min(TEMPERATURES, key=surprise))

@@ -112,8 +112,12 @@ def _begin(config: HandsConfig) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
+    _HERE["preparation"] = _preparation(config)
+
+
+def _preparation(config: HandsConfig) -> Preparation:
     enhancer = load_enhancer(config.enhancer) if config.enhancer else None
-    _HERE["preparation"] = Preparation(load_segmenter(config.segmenter), enhancer, config.maximum_structure_change)
+    return Preparation(load_segmenter(config.segmenter), enhancer, config.maximum_structure_change)
 
 
 def _end_with_parent() -> None:
@@ -151,6 +155,7 @@ def results(
 
 def run(config: HandsConfig) -> None:
     """Prepare what is missing; a killed run loses at most the chunks that it was at."""
+    _preparation(config)  # weights that are no segmenter's or enhancer's are told here, not by every process
     radiographs = [r for r in config.dataset.read() if r.part in config.parts]
     columns = SEGMENTED | (ENHANCED if config.enhancer else {})
     maker = made_by(config.segmenter, config.enhancer, config.maximum_structure_change)

@@ -1,7 +1,8 @@
 """What differs between a release that reads ages and one that tells classes apart: model, figures and calibration."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,8 +10,9 @@ from typing_extensions import override
 
 from services.core.domain.contracts import CLASSIFIER, REGRESSOR
 from services.core.domain.metrics import area_under_roc, bootstrap_interval
+from services.core.domain.reading import softmax
 from services.core.domain.release import ClassCalibration
-from training.evaluation.calibration import band_scales, fit_temperature, interval_cells, probabilities, set_probability
+from training.evaluation.calibration import band_scales, fit_temperature, interval_cells, set_probability
 from training.evaluation.measure import age_metrics
 from training.models.regressor import AGE_MEAN_MONTHS, AGE_SCALE_MONTHS
 from training.transfer.target import AgeTarget, CategoryTarget
@@ -25,46 +27,28 @@ class Measured:
     sexes: NDArray[np.int64]
 
 
-class Kind(Protocol):
-    """One kind of release."""
+@dataclass(frozen=True, slots=True)
+class Kind(ABC):
+    """One kind of release: its `model`'s outputs are what the head gives times `scale` plus `offset`.
 
-    @property
-    def model(self) -> str:
-        """Name of the model that reads; the first output of its contract is what is measured."""
+    The first output of the model's contract is what is measured.
+    """
 
-    @property
-    def scale(self) -> float:
-        """What the head's outputs are multiplied by."""
+    model: str
+    scale: float
+    offset: float
 
-    @property
-    def offset(self) -> float:
-        """What is added to that."""
-
+    @abstractmethod
     def figures(self, measured: Measured) -> dict[str, Any]:
         """Figures of one part, for the card."""
 
+    @abstractmethod
     def calibration(self, validation: Measured, calibration: Measured, test: Measured) -> dict[str, Any]:
         """Fields of the release: how sure its answers are."""
 
 
-@dataclass(frozen=True, slots=True)
 class AgeKind(Kind):
     """Ages in months by sex, with intervals."""
-
-    @property
-    @override
-    def model(self) -> str:
-        return REGRESSOR
-
-    @property
-    @override
-    def scale(self) -> float:
-        return AGE_SCALE_MONTHS
-
-    @property
-    @override
-    def offset(self) -> float:
-        return AGE_MEAN_MONTHS
 
     @override
     def figures(self, measured: Measured) -> dict[str, Any]:
@@ -84,21 +68,6 @@ class ClassKind(Kind):
     """Classes with calibrated probabilities, and the set of those that are likely enough."""
 
     classes: tuple[str, ...]
-
-    @property
-    @override
-    def model(self) -> str:
-        return CLASSIFIER
-
-    @property
-    @override
-    def scale(self) -> float:
-        return 1.0
-
-    @property
-    @override
-    def offset(self) -> float:
-        return 0.0
 
     @override
     def figures(self, measured: Measured) -> dict[str, Any]:
@@ -120,14 +89,16 @@ class ClassKind(Kind):
     def calibration(self, validation: Measured, calibration: Measured, test: Measured) -> dict[str, Any]:
         del test
         temperature = fit_temperature(validation.outputs, validation.labels)
-        given = probabilities(calibration.outputs, temperature)
+        given = softmax(calibration.outputs, temperature)
         least = set_probability(given[np.arange(len(given)), calibration.labels.astype(np.intp)])
         return {"classes": ClassCalibration(self.classes, temperature, least)}
 
 
 def kind_of(target: AgeTarget | CategoryTarget) -> Kind:
     """The kind of release that a target makes."""
-    return ClassKind(tuple(target.classes)) if isinstance(target, CategoryTarget) else AgeKind()
+    if isinstance(target, CategoryTarget):
+        return ClassKind(CLASSIFIER, 1.0, 0.0, tuple(target.classes))
+    return AgeKind(REGRESSOR, AGE_SCALE_MONTHS, AGE_MEAN_MONTHS)
 
 
 def _doubles(measured: Measured) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:

@@ -8,12 +8,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from boneage.v1 import common_pb2
+from boneage.v1 import assessment_pb2, common_pb2, regression_pb2
 from services.core.adapters.imaging import Decoded, Limits, decode_dicom, decode_encoded, decode_raw
 from services.core.domain.contracts import Sex
 from services.core.domain.gates import Abstention, Reason
 from services.core.domain.preprocess import Image, Mask, Square
-from services.core.domain.reading import Activation, Classes, ClassProbability, ModelVersion
+from services.core.domain.reading import Activation, Age, Classes, ClassProbability, ModelVersion
 from services.core.errors import InvalidRadiographError, InvalidRequestError
 
 SEX_TO_WIRE: Final["Mapping[Sex, common_pb2.Sex.ValueType]"] = {
@@ -180,9 +180,17 @@ def activation_from_wire(message: common_pb2.ActivationGrid, *, field: str = "ac
     return Activation(values.reshape(height, width), message.bias_months)
 
 
-def classes_to_wire(classes: Classes) -> list[common_pb2.ClassProbability]:
-    """Classes with their probabilities."""
-    return [common_pb2.ClassProbability(name=c.name, probability=c.probability, in_set=c.in_set) for c in classes]
+def set_value(
+    response: regression_pb2.EstimateBoneAgeResponse | assessment_pb2.AssessResponse, value: Age | Classes
+) -> None:
+    """Put what was read into a response: an age with its interval, or classes with their probabilities."""
+    if isinstance(value, Age):
+        response.age_months = value.months
+        response.interval_low_months, response.interval_high_months = value.low_months, value.high_months
+    else:
+        response.class_probabilities.extend(
+            common_pb2.ClassProbability(name=c.name, probability=c.probability, in_set=c.in_set) for c in value
+        )
 
 
 def classes_from_wire(messages: Iterable[common_pb2.ClassProbability]) -> Classes:

@@ -66,8 +66,13 @@ def class_probabilities(logits: NDArray[np.float32], calibration: ClassCalibrati
     """
     if logits.shape != (len(calibration.names),) or not np.isfinite(logits).all():
         raise ValueError(f"{len(calibration.names)} finite logits were expected")
-    scaled = logits.astype(np.float64) / calibration.temperature
-    weights = np.exp(scaled - scaled.max())
-    probabilities = weights / weights.sum()
+    probabilities = softmax(logits, calibration.temperature)
     in_set = (probabilities >= calibration.set_probability) | (probabilities == probabilities.max())
     return tuple(map(ClassProbability, calibration.names, probabilities.tolist(), in_set.tolist()))
+
+
+def softmax(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
+    """Probabilities (..., K) of logits (..., K) divided by a temperature."""
+    scaled = logits.astype(np.float64) / temperature
+    weights = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
+    return np.asarray(weights / weights.sum(axis=-1, keepdims=True), np.float64)

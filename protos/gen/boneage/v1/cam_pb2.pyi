@@ -87,11 +87,13 @@ class ExplainResponse(_message.Message):
     heat_png: _builtins.bytes
     """One-channel 8-bit PNG of the radiograph's size: 0 is `low_months`, 255 is `high_months`; 0 outside the crop."""
     low_months: _builtins.float
-    """Contribution in months that 0 stands for."""
+    """Contribution that 0 stands for, in months, or in logits where the grid is."""
     high_months: _builtins.float
-    """Contribution in months that 255 stands for."""
+    """Contribution that 255 stands for, likewise."""
     overlay_png: _builtins.bytes
-    """Colour PNG of the radiograph's size: the map over the radiograph."""
+    """Colour PNG of the radiograph's size: over the radiograph, blue where a place adds less than places usually do, orange
+    where it adds more.
+    """
     release: _builtins.str
     """The release that answered."""
     @_builtins.property
