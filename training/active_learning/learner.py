@@ -17,6 +17,7 @@ from services.core.domain.preprocess import resize
 from training.data.augment import apply_geometry, apply_intensity, store
 from training.data.scenes import draw_scene_change, draw_surroundings
 from training.models.segmenter import FCDenseNet, segmentation_loss
+from training.run.precision import cpu_autocast
 from training.run.schedule import cosine_rate
 
 Image = NDArray[np.float32]
@@ -104,7 +105,7 @@ class SegmenterLearner:
             group["lr"] = rate
         self.network.train()
         images, masks = self.batch(step, phase)
-        with torch.autocast("cpu", torch.bfloat16):
+        with cpu_autocast():
             logits = self.network(images)
         loss = segmentation_loss(logits.float(), masks)
         self.optimiser.zero_grad()
@@ -162,7 +163,7 @@ def coarser(image: Image) -> Image:
 def probability(network: nn.Module, images: Image) -> Image:
     """Probability of the hand (B, S, S) in images (B, S, S)."""
     batch = torch.from_numpy(np.ascontiguousarray(images))[:, None].contiguous(memory_format=torch.channels_last)
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+    with torch.inference_mode(), cpu_autocast():
         found: Image = network(batch).float().sigmoid().numpy()[:, 0]
     return found
 

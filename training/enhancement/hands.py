@@ -26,6 +26,7 @@ from training.models.enhancer import UNetGenerator
 from training.models.exported import load_exported
 from training.models.segmenter import FCDenseNet
 from training.run.exits import BadConfigurationError
+from training.run.precision import cpu_autocast
 
 Image = NDArray[np.float32]
 Network = TypeVar("Network", FCDenseNet, UNetGenerator)
@@ -41,7 +42,7 @@ def frame_masks(model: FCDenseNet, frames: Sequence[Image]) -> Iterator[tuple[Im
         chosen = frames[start : start + FASTEST_BATCH]
         inputs = np.stack([segmenter_input(frame) for frame in chosen])
         batch = torch.from_numpy(inputs[:, None]).contiguous(memory_format=torch.channels_last)
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        with torch.inference_mode(), cpu_autocast():
             logits = model(batch)
         for frame, probability in zip(chosen, logits.float().sigmoid().numpy()[:, 0], strict=True):
             on_frame = uncrop_square(probability, whole(frame), height=frame.shape[0], width=frame.shape[1])

@@ -14,6 +14,7 @@ from training.enhancement.adversary import adversarial_loss, discriminator_loss,
 from training.enhancement.degrade import degrade, draw_degradation
 from training.models.discriminator import Discriminator
 from training.models.enhancer import UNetGenerator
+from training.run.precision import cpu_autocast
 from training.run.schedule import cosine_rate
 
 GRADIENT_NORM: Final = 5.0
@@ -72,7 +73,7 @@ class EnhancerLearner:
                 group["lr"] = rate * share
         x, y = training_pairs(self.gold, np.random.default_rng((self.seed, step)), self.batch_size)
         x = x.contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
+        with cpu_autocast():
             generated = self.generator(x)
         generated = generated.float()
         reconstruction = reconstruction_loss(generated, y)

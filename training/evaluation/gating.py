@@ -18,6 +18,7 @@ from training.models.enhancer import UNetGenerator
 from training.models.regressor import TransferNetwork
 from training.models.segmenter import FCDenseNet
 from training.models.served import by_thirds
+from training.run.precision import cpu_autocast
 
 Image = NDArray[np.float32]
 REASONS: Final = (Reason.NOT_LIKE_TRAINING, Reason.NOT_UPRIGHT, Reason.NOT_LIKE_TRAINING, Reason.NOT_LIKE_TRAINING)
@@ -39,7 +40,7 @@ class Chain:
         for start in range(0, len(hands), batch_size):
             x = torch.from_numpy(hands[start : start + batch_size])[:, None]
             x = x.contiguous(memory_format=torch.channels_last)
-            with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+            with torch.inference_mode(), cpu_autocast():
                 both = [by_thirds(self.reader.features(side).float()) for side in (x, x.flip(3))]
             parts.append(((both[0] + both[1]) / 2).numpy())
         return np.concatenate(parts)

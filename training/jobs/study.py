@@ -25,7 +25,7 @@ from training.jobs.source import Source, examples, network
 from training.run.checkpoint import Checkpoint
 from training.run.journal import Journal
 from training.run.steps import run_steps
-from training.transfer.devices import Precision, choose_device
+from training.transfer.devices import AskedPrecision, choose_device
 from training.transfer.images import Examples
 from training.transfer.learner import Fitting, StagedLearner
 from training.transfer.stages import Stage, total_images
@@ -56,7 +56,7 @@ class StudyConfig(JobConfig):
     fitting: Fitting
     validation_images: int = Field(ge=1)
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Precision = "bf16"
+    precision: AskedPrecision = "auto"
     kept: Path
     out: Path
     runs_a_start: int | None = None

@@ -16,7 +16,7 @@ from training.run.checkpoint import Checkpoint
 from training.run.exits import BadConfigurationError
 from training.run.journal import Journal, read_journal
 from training.run.steps import run_steps
-from training.transfer.devices import Precision, choose_device
+from training.transfer.devices import AskedPrecision, choose_device
 from training.transfer.learner import Fitting, StagedLearner
 from training.transfer.stages import Stage, total_images
 from training.transfer.target import AgeTarget, CategoryTarget, Target
@@ -36,7 +36,7 @@ class TransferConfig(JobConfig):
     stages: list[Stage] = Field(min_length=1)
     fitting: Fitting
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Precision = "bf16"
+    precision: AskedPrecision = "auto"
     kept: Path | None = None
     out: Path
     checkpoint_every_s: float = Field(120.0, gt=0)
