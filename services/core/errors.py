@@ -10,7 +10,9 @@ BoneageError
 ├── DeadlineExceededError       no time left to answer in
 ├── ModelUnavailableError       the runtime has not loaded the model or does not answer
 ├── ModelContractError          a model file whose tensors are not those agreed on
-├── ReleaseError                a release on disk that is damaged or incomplete
+├── ReleaseError                a release that is damaged, incomplete, unsigned or not to be had
+├── UnauthenticatedError        nobody known asks for what only some may do
+├── PermissionDeniedError       somebody known asks for what he may not do
 └── ConfigurationError          a setting that is unknown, missing or out of its range
 """
 
@@ -61,7 +63,15 @@ class ModelContractError(BoneageError):
 
 
 class ReleaseError(BoneageError):
-    """A release on disk that is damaged or incomplete."""
+    """A release that is damaged, incomplete, unsigned or not to be had."""
+
+
+class UnauthenticatedError(BoneageError):
+    """Who asks is not known here, and what is asked is only for those who are."""
+
+
+class PermissionDeniedError(BoneageError):
+    """Who asks is known, and may not do that."""
 
 
 class ConfigurationError(BoneageError):

@@ -64,12 +64,14 @@ class _Manifest(_Part):
     gates: _Gates
     baseline_mae_months: float | None = Field(default=None, gt=0)
     classes: _Classes | None = None
+    files: dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = {}
 
 
 def release_to_json(release: Release) -> str:
     """The manifest of a release."""
     manifest = _Manifest.model_validate(asdict(release))
     absent = {"interval_cells", "baseline_mae_months"} if release.classes else {"classes"}
+    absent |= set() if release.files else {"files"}
     return manifest.model_dump_json(indent=1, exclude=absent) + "\n"
 
 

@@ -20,6 +20,8 @@ STATUSES: Final[Mapping[type[errors.BoneageError], grpc.StatusCode]] = {
     errors.ModelContractError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.ReleaseError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.ConfigurationError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.UnauthenticatedError: grpc.StatusCode.UNAUTHENTICATED,
+    errors.PermissionDeniedError: grpc.StatusCode.PERMISSION_DENIED,
     errors.BoneageError: grpc.StatusCode.INTERNAL,
 }
 RETRY_AFTER_S: Final[Mapping[grpc.StatusCode, int]] = {
@@ -33,6 +35,8 @@ BARE_STATUSES: Final[Mapping[grpc.StatusCode, type[errors.BoneageError]]] = {
     grpc.StatusCode.RESOURCE_EXHAUSTED: errors.OverloadedError,
     grpc.StatusCode.DEADLINE_EXCEEDED: errors.DeadlineExceededError,
     grpc.StatusCode.UNAVAILABLE: errors.ModelUnavailableError,
+    grpc.StatusCode.UNAUTHENTICATED: errors.UnauthenticatedError,
+    grpc.StatusCode.PERMISSION_DENIED: errors.PermissionDeniedError,
 }
 DOMAIN: Final = "boneage"
 DETAILS_KEY: Final = "grpc-status-details-bin"

@@ -1,6 +1,7 @@
 """A release: the versions of all models, with the calibration and the thresholds that belong to them."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from services.core.domain.contracts import CLASSIFIER, REGRESSOR, Sex
 from services.core.domain.gates import GateThresholds
@@ -32,7 +33,11 @@ class ClassCalibration:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """What one manifest `releases/ID.json` pins; it has interval cells and a baseline, or classes."""
+    """What one manifest `releases/ID.json` pins; it has interval cells and a baseline, or classes.
+
+    `files` holds the SHA-256 of every file of its versions by its place in the repository, so that who trusts the
+    manifest can trust them; releases from before that have none.
+    """
 
     id: str
     models: dict[str, int]
@@ -42,6 +47,7 @@ class Release:
     interval_cells: tuple[IntervalCell, ...] = ()
     baseline_mae_months: float | None = None
     classes: ClassCalibration | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def reader(self) -> str:

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -85,6 +85,95 @@ class ModelSettings(Settings):
     )
 
 
+class RuntimeSettings(Settings):
+    """Where models run."""
+
+    inference: Literal["onnxruntime", "triton"] = Field(
+        "onnxruntime", description="Runtime of the models: ONNX Runtime in the services, or Triton at its URL."
+    )
+    triton_url: str = Field(
+        "", description="HOST:PORT of Triton's gRPC, several with commas; a name stands for all of its addresses."
+    )
+    host_key_file: Path | None = Field(
+        None, description="File with the key that lets the release service load and unload models; none lets nobody."
+    )
+
+
+class RoutingSettings(Settings):
+    """What a process that follows the routing is told besides."""
+
+    release_address: str = Field(
+        "", description="HOST:PORT of the release service; none answers with the repository's current release."
+    )
+    routing_file: Path | None = Field(
+        None, description="File that keeps the last routing, to start by while the release service is down."
+    )
+    shadow_in_flight: int = Field(
+        1, ge=0, description="Shadow readings at once; those beyond are dropped, so that answers are not slowed."
+    )
+
+
+class StoreSettings(Settings):
+    """What a process that reads the store is told besides."""
+
+    store: str = Field(
+        description="URL of the model store: a folder, or s3://BUCKET/PREFIX; no default, to use no other."
+    )
+    trusted_key_files: str = Field(
+        "", description="PEM public keys that releases may be signed with, commas between; none asks for no signature."
+    )
+    sync_interval_s: float = Field(2.0, gt=0, description="Seconds between two looks at the store.")
+
+
+class ReleaseSettings(Settings):
+    """What the release service is told besides."""
+
+    model_hosts: str = Field(
+        "", description="HOST:PORT of services with models in process, commas between; with Triton none is needed."
+    )
+    triton_flavour: Literal["cpu", "gpu"] = Field("cpu", description="Kind of instances that Triton is told to make.")
+    callers_file: Path | None = Field(
+        None, description="JSON of those who may change something, and what; none lets nobody change anything."
+    )
+    lock_file: Path | None = Field(
+        None, description="File that one of several release services locks to be the active one; none is always active."
+    )
+    reconcile_interval_s: float = Field(1.0, gt=0, description="Seconds between two looks at the runtimes.")
+    ready_timeout_s: float = Field(
+        120.0, gt=0, description="Seconds for a release to be loaded everywhere, or it is not let in; engines are slow."
+    )
+    unload_delay_s: float = Field(
+        30.0, ge=0, description="Seconds until what nothing routes to is unloaded; the longest default deadline."
+    )
+    automatic: bool = Field(
+        False, description="Roll new releases out by themselves: shadow, canary, gate; otherwise a person does."
+    )
+    assessment_metrics: str = Field(
+        "", description="URLs of the assessments' /metrics, commas between; what the gate judges by."
+    )
+    shadow_assessments: int = Field(50, ge=0, description="Readings that a new release shadows; 0 skips the shadow.")
+    canary_assessments: int = Field(100, ge=1, description="Answers that a canary gives before the gate judges it.")
+    canary_permille: int = Field(50, ge=1, le=1000, description="Thousandths of the studies that a canary answers.")
+    phase_timeout_s: float = Field(
+        86_400.0, gt=0, description="Seconds for a phase to see enough; then the release is stopped. One day."
+    )
+    gate_failed_share: float = Field(
+        0.01, ge=0, le=1, description="Greatest share of assessments that fail for no fault of the caller's."
+    )
+    gate_latency_ratio: float = Field(
+        1.5, gt=0, description="Greatest mean latency in units of the current release's over the same time."
+    )
+    gate_difference_months: float = Field(
+        6.0, gt=0, description="Greatest mean difference of a shadow's ages from those answered; readers differ so."
+    )
+    gate_abstained_share: float = Field(
+        0.05, ge=0, le=1, description="Greatest share of abstentions above the current release's."
+    )
+    gate_mae_months: float | None = Field(
+        None, gt=0, description="Greatest error against readings; refused until a source of readings is configured."
+    )
+
+
 class StageSettings(Settings):
     """What a process that calls the model services is told besides."""
 
@@ -102,7 +191,15 @@ class StageSettings(Settings):
     )
 
 
-GROUPS: Final[tuple[type[Settings], ...]] = (ServerSettings, ModelSettings, StageSettings)
+GROUPS: Final[tuple[type[Settings], ...]] = (
+    ServerSettings,
+    ModelSettings,
+    RuntimeSettings,
+    StageSettings,
+    RoutingSettings,
+    StoreSettings,
+    ReleaseSettings,
+)
 KNOWN_KEYS: Final = frozenset(PREFIX + name.upper() for group in GROUPS for name in group.model_fields)
 
 Kind = TypeVar("Kind", bound=Settings)

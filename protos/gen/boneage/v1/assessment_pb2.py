@@ -26,29 +26,29 @@ from boneage.v1 import common_pb2 as boneage_dot_v1_dot_common__pb2
 from boneage.v1 import regression_pb2 as boneage_dot_v1_dot_regression__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x62oneage/v1/assessment.proto\x12\nboneage.v1\x1a\x17\x62oneage/v1/common.proto\x1a\x1b\x62oneage/v1/regression.proto\"\x9d\x01\n\rAssessRequest\x12*\n\nradiograph\x18\x01 \x01(\x0b\x32\x16.boneage.v1.Radiograph\x12\x1c\n\x03sex\x18\x02 \x01(\x0e\x32\x0f.boneage.v1.Sex\x12\x0f\n\x07release\x18\x03 \x01(\t\x12\x19\n\x11include_artifacts\x18\x04 \x01(\x08\x12\x16\n\x0ereport_ungated\x18\x05 \x01(\x08\"\\\n\tArtifacts\x12\x10\n\x08mask_png\x18\x01 \x01(\x0c\x12\x14\n\x0c\x65nhanced_png\x18\x02 \x01(\x0c\x12\x0f\n\x07\x63\x61m_png\x18\x03 \x01(\x0c\x12\x16\n\x0eradiograph_png\x18\x04 \x01(\x0c\"\x89\x01\n\nStageTimes\x12\x11\n\tdecode_ms\x18\x01 \x01(\x01\x12\x17\n\x0fsegmentation_ms\x18\x02 \x01(\x01\x12\x16\n\x0e\x65nhancement_ms\x18\x03 \x01(\x01\x12\x15\n\rregression_ms\x18\x04 \x01(\x01\x12\x0e\n\x06\x63\x61m_ms\x18\x05 \x01(\x01\x12\x10\n\x08total_ms\x18\x06 \x01(\x01\"\xf7\x05\n\x0e\x41ssessResponse\x12,\n\x06status\x18\x01 \x01(\x0e\x32\x1c.boneage.v1.AssessmentStatus\x12\x17\n\nage_months\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12 \n\x13interval_low_months\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12!\n\x14interval_high_months\x18\x04 \x01(\x01H\x02\x88\x01\x01\x12*\n\nabstention\x18\x05 \x01(\x0b\x32\x16.boneage.v1.Abstention\x12\x1c\n\x03sex\x18\x06 \x01(\x0e\x32\x0f.boneage.v1.Sex\x12)\n\nsex_source\x18\x07 \x01(\x0e\x32\x15.boneage.v1.SexSource\x12 \n\x04\x63rop\x18\x08 \x01(\x0b\x32\x12.boneage.v1.Square\x12\x1b\n\x13\x66oreground_fraction\x18\t \x01(\x01\x12\x10\n\x08\x65nhanced\x18\n \x01(\x08\x12.\n\nactivation\x18\x0b \x01(\x0b\x32\x1a.boneage.v1.ActivationGrid\x12\x1f\n\x12ungated_age_months\x18\x0c \x01(\x01H\x03\x88\x01\x01\x12(\n\tartifacts\x18\r \x01(\x0b\x32\x15.boneage.v1.Artifacts\x12&\n\x06stages\x18\x0e \x01(\x0b\x32\x16.boneage.v1.StageTimes\x12(\n\x06models\x18\x0f \x03(\x0b\x32\x18.boneage.v1.ModelVersion\x12\x0f\n\x07release\x18\x10 \x01(\t\x12#\n\x04size\x18\x11 \x01(\x0b\x32\x15.boneage.v1.PixelSize\x12\x39\n\x13\x63lass_probabilities\x18\x12 \x03(\x0b\x32\x1c.boneage.v1.ClassProbabilityB\r\n\x0b_age_monthsB\x16\n\x14_interval_low_monthsB\x17\n\x15_interval_high_monthsB\x15\n\x13_ungated_age_months\"R\n\x13\x41ssessStreamRequest\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12*\n\x07request\x18\x02 \x01(\x0b\x32\x19.boneage.v1.AssessRequest\"6\n\x07\x46\x61ilure\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\r\n\x05\x66ield\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x89\x01\n\x14\x41ssessStreamResponse\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12.\n\x08response\x18\x02 \x01(\x0b\x32\x1a.boneage.v1.AssessResponseH\x00\x12&\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x13.boneage.v1.FailureH\x00\x42\x08\n\x06result*k\n\tSexSource\x12\x1a\n\x16SEX_SOURCE_UNSPECIFIED\x10\x00\x12\x16\n\x12SEX_SOURCE_REQUEST\x10\x01\x12\x15\n\x11SEX_SOURCE_HEADER\x10\x02\x12\x13\n\x0fSEX_SOURCE_NONE\x10\x03\x32\xab\x01\n\x11\x41ssessmentService\x12?\n\x06\x41ssess\x12\x19.boneage.v1.AssessRequest\x1a\x1a.boneage.v1.AssessResponse\x12U\n\x0c\x41ssessStream\x12\x1f.boneage.v1.AssessStreamRequest\x1a .boneage.v1.AssessStreamResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x62oneage/v1/assessment.proto\x12\nboneage.v1\x1a\x17\x62oneage/v1/common.proto\x1a\x1b\x62oneage/v1/regression.proto\"\xb0\x01\n\rAssessRequest\x12*\n\nradiograph\x18\x01 \x01(\x0b\x32\x16.boneage.v1.Radiograph\x12\x1c\n\x03sex\x18\x02 \x01(\x0e\x32\x0f.boneage.v1.Sex\x12\x0f\n\x07release\x18\x03 \x01(\t\x12\x19\n\x11include_artifacts\x18\x04 \x01(\x08\x12\x16\n\x0ereport_ungated\x18\x05 \x01(\x08\x12\x11\n\tstudy_uid\x18\x06 \x01(\t\"\\\n\tArtifacts\x12\x10\n\x08mask_png\x18\x01 \x01(\x0c\x12\x14\n\x0c\x65nhanced_png\x18\x02 \x01(\x0c\x12\x0f\n\x07\x63\x61m_png\x18\x03 \x01(\x0c\x12\x16\n\x0eradiograph_png\x18\x04 \x01(\x0c\"\x89\x01\n\nStageTimes\x12\x11\n\tdecode_ms\x18\x01 \x01(\x01\x12\x17\n\x0fsegmentation_ms\x18\x02 \x01(\x01\x12\x16\n\x0e\x65nhancement_ms\x18\x03 \x01(\x01\x12\x15\n\rregression_ms\x18\x04 \x01(\x01\x12\x0e\n\x06\x63\x61m_ms\x18\x05 \x01(\x01\x12\x10\n\x08total_ms\x18\x06 \x01(\x01\"\xf7\x05\n\x0e\x41ssessResponse\x12,\n\x06status\x18\x01 \x01(\x0e\x32\x1c.boneage.v1.AssessmentStatus\x12\x17\n\nage_months\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12 \n\x13interval_low_months\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12!\n\x14interval_high_months\x18\x04 \x01(\x01H\x02\x88\x01\x01\x12*\n\nabstention\x18\x05 \x01(\x0b\x32\x16.boneage.v1.Abstention\x12\x1c\n\x03sex\x18\x06 \x01(\x0e\x32\x0f.boneage.v1.Sex\x12)\n\nsex_source\x18\x07 \x01(\x0e\x32\x15.boneage.v1.SexSource\x12 \n\x04\x63rop\x18\x08 \x01(\x0b\x32\x12.boneage.v1.Square\x12\x1b\n\x13\x66oreground_fraction\x18\t \x01(\x01\x12\x10\n\x08\x65nhanced\x18\n \x01(\x08\x12.\n\nactivation\x18\x0b \x01(\x0b\x32\x1a.boneage.v1.ActivationGrid\x12\x1f\n\x12ungated_age_months\x18\x0c \x01(\x01H\x03\x88\x01\x01\x12(\n\tartifacts\x18\r \x01(\x0b\x32\x15.boneage.v1.Artifacts\x12&\n\x06stages\x18\x0e \x01(\x0b\x32\x16.boneage.v1.StageTimes\x12(\n\x06models\x18\x0f \x03(\x0b\x32\x18.boneage.v1.ModelVersion\x12\x0f\n\x07release\x18\x10 \x01(\t\x12#\n\x04size\x18\x11 \x01(\x0b\x32\x15.boneage.v1.PixelSize\x12\x39\n\x13\x63lass_probabilities\x18\x12 \x03(\x0b\x32\x1c.boneage.v1.ClassProbabilityB\r\n\x0b_age_monthsB\x16\n\x14_interval_low_monthsB\x17\n\x15_interval_high_monthsB\x15\n\x13_ungated_age_months\"R\n\x13\x41ssessStreamRequest\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12*\n\x07request\x18\x02 \x01(\x0b\x32\x19.boneage.v1.AssessRequest\"6\n\x07\x46\x61ilure\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\r\n\x05\x66ield\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x89\x01\n\x14\x41ssessStreamResponse\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12.\n\x08response\x18\x02 \x01(\x0b\x32\x1a.boneage.v1.AssessResponseH\x00\x12&\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x13.boneage.v1.FailureH\x00\x42\x08\n\x06result*k\n\tSexSource\x12\x1a\n\x16SEX_SOURCE_UNSPECIFIED\x10\x00\x12\x16\n\x12SEX_SOURCE_REQUEST\x10\x01\x12\x15\n\x11SEX_SOURCE_HEADER\x10\x02\x12\x13\n\x0fSEX_SOURCE_NONE\x10\x03\x32\xab\x01\n\x11\x41ssessmentService\x12?\n\x06\x41ssess\x12\x19.boneage.v1.AssessRequest\x1a\x1a.boneage.v1.AssessResponse\x12U\n\x0c\x41ssessStream\x12\x1f.boneage.v1.AssessStreamRequest\x1a .boneage.v1.AssessStreamResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'boneage.v1.assessment_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SEXSOURCE']._serialized_start=1533
-  _globals['_SEXSOURCE']._serialized_end=1640
+  _globals['_SEXSOURCE']._serialized_start=1552
+  _globals['_SEXSOURCE']._serialized_end=1659
   _globals['_ASSESSREQUEST']._serialized_start=98
-  _globals['_ASSESSREQUEST']._serialized_end=255
-  _globals['_ARTIFACTS']._serialized_start=257
-  _globals['_ARTIFACTS']._serialized_end=349
-  _globals['_STAGETIMES']._serialized_start=352
-  _globals['_STAGETIMES']._serialized_end=489
-  _globals['_ASSESSRESPONSE']._serialized_start=492
-  _globals['_ASSESSRESPONSE']._serialized_end=1251
-  _globals['_ASSESSSTREAMREQUEST']._serialized_start=1253
-  _globals['_ASSESSSTREAMREQUEST']._serialized_end=1335
-  _globals['_FAILURE']._serialized_start=1337
-  _globals['_FAILURE']._serialized_end=1391
-  _globals['_ASSESSSTREAMRESPONSE']._serialized_start=1394
-  _globals['_ASSESSSTREAMRESPONSE']._serialized_end=1531
-  _globals['_ASSESSMENTSERVICE']._serialized_start=1643
-  _globals['_ASSESSMENTSERVICE']._serialized_end=1814
+  _globals['_ASSESSREQUEST']._serialized_end=274
+  _globals['_ARTIFACTS']._serialized_start=276
+  _globals['_ARTIFACTS']._serialized_end=368
+  _globals['_STAGETIMES']._serialized_start=371
+  _globals['_STAGETIMES']._serialized_end=508
+  _globals['_ASSESSRESPONSE']._serialized_start=511
+  _globals['_ASSESSRESPONSE']._serialized_end=1270
+  _globals['_ASSESSSTREAMREQUEST']._serialized_start=1272
+  _globals['_ASSESSSTREAMREQUEST']._serialized_end=1354
+  _globals['_FAILURE']._serialized_start=1356
+  _globals['_FAILURE']._serialized_end=1410
+  _globals['_ASSESSSTREAMRESPONSE']._serialized_start=1413
+  _globals['_ASSESSSTREAMRESPONSE']._serialized_end=1550
+  _globals['_ASSESSMENTSERVICE']._serialized_start=1662
+  _globals['_ASSESSMENTSERVICE']._serialized_end=1833
 # @@protoc_insertion_point(module_scope)

@@ -60,6 +60,7 @@ class AssessRequest(_message.Message):
     RELEASE_FIELD_NUMBER: _builtins.int
     INCLUDE_ARTIFACTS_FIELD_NUMBER: _builtins.int
     REPORT_UNGATED_FIELD_NUMBER: _builtins.int
+    STUDY_UID_FIELD_NUMBER: _builtins.int
     sex: _common_pb2.Sex.ValueType
     """Sex; wins over the header, which counts where this is unspecified."""
     release: _builtins.str
@@ -68,6 +69,10 @@ class AssessRequest(_message.Message):
     """Also give the pictures."""
     report_ungated: _builtins.bool
     """Also give the number that the gates held back; for evaluation, never for reporting."""
+    study_uid: _builtins.str
+    """What tells the study from others, for the routing: one study is always answered by the same release. Where it is empty
+    the header's study instance UID counts, and where there is none the pixels. Never logged, and not in the reply.
+    """
     @_builtins.property
     def radiograph(self) -> _common_pb2.Radiograph:
         """The radiograph."""
@@ -80,10 +85,11 @@ class AssessRequest(_message.Message):
         release: _builtins.str = ...,
         include_artifacts: _builtins.bool = ...,
         report_ungated: _builtins.bool = ...,
+        study_uid: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["radiograph", b"radiograph"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["include_artifacts", b"include_artifacts", "radiograph", b"radiograph", "release", b"release", "report_ungated", b"report_ungated", "sex", b"sex"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["include_artifacts", b"include_artifacts", "radiograph", b"radiograph", "release", b"release", "report_ungated", b"report_ungated", "sex", b"sex", "study_uid", b"study_uid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
