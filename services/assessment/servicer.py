@@ -11,6 +11,8 @@ import structlog
 from boneage.v1 import assessment_pb2, assessment_pb2_grpc, regression_pb2
 from services.assessment.in_flight import in_flight
 from services.assessment.pipeline import Ask, Assessment, AssessmentPipeline, Radiograph, prepare
+from services.assessment.routing import FollowedRouting
+from services.assessment.shadow import FAILED, Shadow
 from services.assessment.stopwatch import Stopwatch
 from services.core.adapters import wire
 from services.core.adapters.imaging import Limits
@@ -24,6 +26,16 @@ from services.core.runtime.telemetry import Telemetry
 from services.core.runtime.workers import Workers
 
 SERVICE: Final = assessment_pb2.DESCRIPTOR.services_by_name["AssessmentService"].full_name
+NOT_THE_CALLERS: Final = frozenset(
+    {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.FAILED_PRECONDITION,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.NOT_FOUND,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+    }
+)
+"""Statuses of a stage that may speak against the release that was asked; what was sent is not to blame for them."""
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -36,11 +48,36 @@ class Bounds:
     stream_items_in_flight: int
 
 
+@dataclass(frozen=True, slots=True)
+class Served:
+    """Which release answers a study, and which reads along."""
+
+    routing: FollowedRouting
+    shadow: Shadow
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What was in a request: the radiograph, the header's sex, and what tells its study from others."""
+
+    radiograph: Radiograph
+    sex: Sex | None
+    study: bytes
+
+
 class AssessmentServicer(assessment_pb2_grpc.AssessmentServiceServicer):
     """Answers `Assess` and `AssessStream`."""
 
-    def __init__(self, pipeline: AssessmentPipeline, workers: Workers, telemetry: Telemetry, bounds: Bounds) -> None:
+    def __init__(
+        self,
+        pipeline: AssessmentPipeline,
+        workers: Workers,
+        telemetry: Telemetry,
+        bounds: Bounds,
+        served: Served,
+    ) -> None:
         self._pipeline = pipeline
+        self._served = served
         self._workers = workers
         self._telemetry = telemetry
         self._bounds = bounds
@@ -82,20 +119,32 @@ class AssessmentServicer(assessment_pb2_grpc.AssessmentServiceServicer):
         watch = Stopwatch()
         asked_sex = wire.sex_from_wire(request.sex)
         with watch.stage("decode"):
-            radiograph, header_sex = await self._workers.run(self._decode, request)
-        sex, source = choose_sex(asked_sex, header_sex)
-        ask = Ask(sex, request.release, request.report_ungated)
-        assessment = await self._pipeline.assess(radiograph, ask, deadline=deadline, watch=watch)
+            opened = await self._workers.run(self._decode, request)
+        sex, source = choose_sex(asked_sex, opened.sex)
+        release = request.release or self._served.routing.choose(opened.study)
+        ask = Ask(sex, release, request.report_ungated)
+        try:
+            assessment = await self._pipeline.assess(opened.radiograph, ask, deadline=deadline, watch=watch)
+        except BoneageError as error:
+            if status_code(type(error)) in NOT_THE_CALLERS:
+                self._telemetry.assessments.labels(FAILED, release).inc()
+            raise
         response = to_response(assessment)
         response.sex, response.sex_source = wire.SEX_TO_WIRE[sex], source
-        response.size.height, response.size.width = radiograph.shape
+        response.size.height, response.size.width = opened.radiograph.shape
         self._finish(assessment, response, watch)
+        if self._served.routing.routing is not None:
+            self._served.shadow.consider(
+                opened.radiograph, ask, assessment, release=self._served.routing.routing.shadow
+            )
         return response
 
-    def _decode(self, request: assessment_pb2.AssessRequest) -> tuple[Radiograph, Sex | None]:
+    def _decode(self, request: assessment_pb2.AssessRequest) -> Opened:
         true_shape = wire.true_shape(request.radiograph)
         decoded = wire.radiograph(request.radiograph, limits=self._bounds.limits)
-        return prepare(decoded.pixels, true_shape, keep_picture=request.include_artifacts), decoded.sex
+        radiograph = prepare(decoded.pixels, true_shape, keep_picture=request.include_artifacts)
+        study = (request.study_uid or decoded.study_uid_hash_key or "").encode() or radiograph.frame.tobytes()
+        return Opened(radiograph, decoded.sex, study)
 
     def _finish(self, assessment: Assessment, response: assessment_pb2.AssessResponse, watch: Stopwatch) -> None:
         for name, value_ms in watch.stages_ms.items():
@@ -104,6 +153,7 @@ class AssessmentServicer(assessment_pb2_grpc.AssessmentServiceServicer):
         response.stages.total_ms = watch.total_ms
         outcome = assessment.abstention.reason.name.lower() if assessment.abstention else "ok"
         self._telemetry.assessments.labels(outcome, assessment.release).inc()
+        self._telemetry.assessment_seconds.labels(assessment.release).observe(watch.total_ms / 1e3)
 
 
 def choose_sex(asked: Sex | None, header: Sex | None) -> "tuple[Sex, assessment_pb2.SexSource.ValueType]":

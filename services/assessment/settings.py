@@ -1,7 +1,7 @@
 """The settings of the assessment service."""
 
-from services.core.runtime.settings import ServerSettings, StageSettings
+from services.core.runtime.settings import RoutingSettings, ServerSettings, StageSettings
 
 
-class Settings(ServerSettings, StageSettings):
-    """Those of every server, and where the stages are."""
+class Settings(ServerSettings, StageSettings, RoutingSettings):
+    """Those of every server, where the stages are, and which release answers."""

@@ -39,14 +39,19 @@ SERVICES: Final[Mapping[str, str]] = {
 
 def open_channels(settings: Settings) -> dict[str, grpc.aio.Channel]:
     """A channel to each stage, by its name."""
-    authorities = settings.stage_tls_ca_file
-    tls = None
-    if authorities is not None:
-        tls = Tls(authorities, settings.stage_tls_certificate_file, settings.stage_tls_key_file)
+    tls = stage_tls(settings)
     return {
         name: connect(getattr(settings, f"{name}_address"), service, tls=tls, attempts=ATTEMPTS)
         for name, service in SERVICES.items()
     }
+
+
+def stage_tls(settings: Settings) -> Tls | None:
+    """How the other services are reached: over TLS where their authorities are given."""
+    authorities = settings.stage_tls_ca_file
+    if authorities is None:
+        return None
+    return Tls(authorities, settings.stage_tls_certificate_file, settings.stage_tls_key_file)
 
 
 class GrpcStages:

@@ -14,6 +14,7 @@ from services.cli import serve as serving
 from services.cli.files import collect
 from services.cli.process import run
 from services.cli.reading import Ask
+from services.cli.release_commands import app as release_app
 from services.cli.session import Job
 from services.cli.supervisor import ServiceName, ServiceStartError
 from services.cli.tables import lookup, read_classes, read_labels, read_part, read_sizes
@@ -30,6 +31,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Reads the bone age of a child from a hand radiograph. Not a medical device.",
 )
+
+app.add_typer(release_app, name="release")
 
 ServerOption = Annotated[
     str, typer.Option("--server", metavar="HOST:PORT", help="Ask this server instead of starting one.")

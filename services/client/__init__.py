@@ -2,5 +2,6 @@
 
 from services.client.assessment import AssessmentClient
 from services.client.channel import Tls, calling, connect
+from services.client.release import ReleaseClient
 
-__all__ = ["AssessmentClient", "Tls", "calling", "connect"]
+__all__ = ["AssessmentClient", "ReleaseClient", "Tls", "calling", "connect"]

@@ -158,7 +158,7 @@ class ReleaseSettings(Settings):
         86_400.0, gt=0, description="Seconds for a phase to see enough; then the release is stopped. One day."
     )
     gate_failed_share: float = Field(
-        0.01, ge=0, le=1, description="Greatest share of assessments that fail for no fault of the caller's."
+        0.01, ge=0, le=1, description="Greatest share of failed assessments above the current release's."
     )
     gate_latency_ratio: float = Field(
         1.5, gt=0, description="Greatest mean latency in units of the current release's over the same time."

@@ -5,6 +5,7 @@ from typing import Final
 from prometheus_client import (
     CollectorRegistry,
     Counter,
+    Gauge,
     Histogram,
     PlatformCollector,
     ProcessCollector,
@@ -13,6 +14,7 @@ from prometheus_client import (
 )
 
 SECONDS_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+MONTHS_BUCKETS: Final = (0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 18.0, 24.0, 36.0)
 METHOD_LABELS: Final = ("grpc_type", "grpc_service", "grpc_method")
 
 
@@ -44,8 +46,43 @@ class Telemetry:
         )
         self.assessments = Counter(
             "boneage_assessments",
-            "Assessments that were answered, by outcome (ok or the reason of the abstention) and release.",
+            "Assessments by outcome (ok, the reason of the abstention, or failed through no fault of the caller).",
             ("outcome", "release"),
+            registry=self.registry,
+        )
+        self.assessment_seconds = Histogram(
+            "boneage_assessment_seconds",
+            "Time of an answered assessment, waiting included.",
+            ("release",),
+            registry=self.registry,
+            buckets=SECONDS_BUCKETS,
+        )
+        self.shadow_assessments = Counter(
+            "boneage_shadow_assessments",
+            "Readings of a release that reads along without answering, by outcome.",
+            ("outcome", "release"),
+            registry=self.registry,
+        )
+        self.shadow_difference_months = Histogram(
+            "boneage_shadow_difference_months",
+            "Difference of a shadow's age from the one that was answered, where both are numbers.",
+            ("release",),
+            registry=self.registry,
+            buckets=MONTHS_BUCKETS,
+        )
+        self.releases = Gauge(
+            "boneage_release_role",
+            "1 for each release that the routing names.",
+            ("release", "role"),
+            registry=self.registry,
+        )
+        self.canary_permille = Gauge(
+            "boneage_canary_permille", "Thousandths of the studies that the canary answers.", registry=self.registry
+        )
+        self.baseline_mae_months = Gauge(
+            "boneage_release_baseline_mae_months",
+            "Error on the test part that a release's manifest states.",
+            ("release",),
             registry=self.registry,
         )
 

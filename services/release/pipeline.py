@@ -1,0 +1,261 @@
+"""Decides which release answers: checked, loaded everywhere, then routed to; nothing else may move the pointer."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import structlog
+
+from services.core.domain.release import Release
+from services.core.domain.routing import Routing
+from services.core.errors import BoneageError, InvalidRequestError, ReleaseError
+from services.core.runtime.workers import Workers
+from services.release.ports import Catalogue, Verified, Version
+from services.release.reconciler import Reconciler
+from services.release.state import Event, State, Status
+
+AUTOMATIC: Final = "automatic"
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A release of the store, what became of it, and why it was refused; no manifest where it cannot be read."""
+
+    id: str
+    status: Status
+    reason: str
+    release: Release | None
+
+
+@dataclass(frozen=True, slots=True)
+class Garbage:
+    """What is needed no more."""
+
+    releases: tuple[str, ...]
+    versions: tuple[Version, ...]
+
+
+class ReleasePipeline:
+    """One change at a time; what it decides is in the store before anybody hears of it."""
+
+    def __init__(self, catalogue: Catalogue, workers: Workers, *, ready_timeout_s: float) -> None:
+        self._catalogue, self._workers, self._ready_timeout_s = catalogue, workers, ready_timeout_s
+        self._changing = asyncio.Lock()
+        self._changed = asyncio.Condition()
+        self._closed = False
+        self._state: State | None = None
+        self._releases: dict[str, Release] = {}
+        self._reconciler: Reconciler | None = None
+        self._log = structlog.get_logger()
+
+    async def begin(self, reconciler_of: Callable[[Callable[[], frozenset[Version]]], Reconciler]) -> Reconciler:
+        """Take up what was decided last; gives the reconciler that works for it. Raises ReleaseError."""
+        self._state = await self._workers.run(self._catalogue.read_state)
+        for release_id in self._state.needed:
+            await self._known(release_id)
+        self._reconciler = reconciler_of(self.needed)
+        return self._reconciler
+
+    @property
+    def state(self) -> State:
+        """What was decided last."""
+        assert self._state is not None, "begin comes first"
+        return self._state
+
+    @property
+    def _runtimes(self) -> Reconciler:
+        assert self._reconciler is not None, "begin comes first"
+        return self._reconciler
+
+    def needed(self) -> frozenset[Version]:
+        """Versions that every runtime must answer for."""
+        return frozenset(version for id_ in self.state.needed for version in self._releases[id_].models.items())
+
+    def ready(self) -> bool:
+        """Whether what the routing names answers everywhere."""
+        routed = (self._releases[id_] for id_ in self.state.routing.releases)
+        return self._runtimes.ready(frozenset(v for release in routed for v in release.models.items()))
+
+    async def summaries(self) -> Sequence[Summary]:
+        """All releases of the store."""
+        return [await self.get(release_id) for release_id in await self._workers.run(self._catalogue.ids)]
+
+    async def get(self, release_id: str) -> Summary:
+        """One release, or the current one for an empty id. Raises UnknownReleaseError."""
+        wanted = release_id or self.state.routing.current
+        status, reason = self.state.status(wanted), self.state.refused.get(wanted, "")
+        try:
+            return Summary(wanted, status, reason, await self._known(wanted))
+        except ReleaseError as error:
+            return Summary(wanted, Status.REFUSED, reason or str(error), None)
+
+    def events(self, release_id: str) -> Sequence[Event]:
+        """What was done with a release, oldest first."""
+        return self.state.events.get(release_id or self.state.routing.current, ())
+
+    async def verify(self, release_id: str) -> Verified:
+        """Check a release now. Raises ReleaseError, UnknownReleaseError."""
+        return await self._workers.run(self._catalogue.verify, release_id)
+
+    async def promote(self, release_id: str, *, caller: str, detail: str = "") -> Routing:
+        """Let a release answer everything; the one before stays loaded."""
+        async with self._changing:
+            await self._admit(release_id, caller=caller)
+            now = self.state.routing
+            if release_id == now.current:
+                raise InvalidRequestError(f"{release_id} answers already", field="release")
+            return await self._route(_current(now, release_id), release_id, Event.now(caller, "promote", detail))
+
+    async def canary(self, release_id: str, permille: int, *, caller: str, detail: str = "") -> Routing:
+        """Let a release answer a share of the studies; an empty id or 0 ends it."""
+        async with self._changing:
+            now = self.state.routing
+            if not release_id or not permille:
+                ended = now.canary
+                routing = replace(now, canary="", canary_permille=0)
+                return await self._route(routing, ended, Event.now(caller, "canary", detail or "ended"))
+            self._not_current(release_id)
+            await self._admit(release_id, caller=caller)
+            try:
+                routing = replace(_without_role(now, release_id), canary=release_id, canary_permille=permille)
+            except ValueError as error:
+                raise InvalidRequestError(str(error), field="permille") from error
+            return await self._route(routing, release_id, Event.now(caller, "canary", detail or f"{permille} permille"))
+
+    async def shadow(self, release_id: str, *, caller: str, detail: str = "") -> Routing:
+        """Let a release read along; an empty id ends it."""
+        async with self._changing:
+            now = self.state.routing
+            if not release_id:
+                ended = now.shadow
+                return await self._route(replace(now, shadow=""), ended, Event.now(caller, "shadow", detail or "ended"))
+            self._not_current(release_id)
+            await self._admit(release_id, caller=caller)
+            routing = replace(_without_role(now, release_id), shadow=release_id)
+            return await self._route(routing, release_id, Event.now(caller, "shadow", detail))
+
+    async def rollback(self, *, caller: str, reason: str) -> Routing:
+        """Let the previous release answer again; it is loaded, so that nothing has to be waited for."""
+        async with self._changing:
+            now = self.state.routing
+            if not now.previous:
+                raise InvalidRequestError("there is no release before the current one", field="release")
+            event = Event.now(caller, "rollback", reason)
+            return await self._route(_current(now, now.previous), now.current, event)
+
+    async def refuse(self, release_id: str, reason: str, *, caller: str = AUTOMATIC) -> None:
+        """Take a release out of canary and shadow and let it in no more by itself."""
+        async with self._changing:
+            await self._refuse(release_id, reason, caller=caller)
+
+    async def see(self, release_ids: Sequence[str]) -> None:
+        """Remember that the automatic rollout has seen these."""
+        async with self._changing:
+            await self._keep(replace(self.state, known=tuple(sorted({*self.state.known, *release_ids}))))
+
+    async def collect_garbage(self, *, keep: int, dry_run: bool, caller: str) -> Garbage:
+        """Delete releases beyond the newest `keep`, and versions that none that stays pins; never what is routed to."""
+        async with self._changing:
+            garbage = await self._garbage(keep)
+            if dry_run:
+                return garbage
+            for release_id in garbage.releases:
+                await self._workers.run(self._catalogue.delete_release, release_id)
+            for version in garbage.versions:
+                await self._workers.run(self._catalogue.delete_version, version)
+            await self._keep(self.state.without(set(garbage.releases)))
+            self._log.info("collected", caller=caller, releases=garbage.releases, versions=len(garbage.versions))
+            return garbage
+
+    async def _garbage(self, keep: int) -> Garbage:
+        ids = await self._workers.run(self._catalogue.ids)
+        others = [id_ for id_ in ids if id_ not in self.state.needed]
+        staying = {*self.state.needed, *(others[-keep:] if keep else ())}
+        gone = tuple(id_ for id_ in ids if id_ not in staying)
+        pinned = {v for id_ in staying if id_ in ids for v in (await self._known(id_)).models.items()}
+        once = {v for id_ in gone for v in await self._pinned(id_)}
+        there = await self._workers.run(self._catalogue.versions)
+        return Garbage(gone, tuple(v for v in there if v in once and v not in pinned))
+
+    async def _pinned(self, release_id: str) -> Mapping[str, int] | Sequence[Version]:
+        try:
+            return tuple((await self._known(release_id)).models.items())
+        except BoneageError:
+            return ()
+
+    async def watch(self) -> AsyncIterator[Routing]:
+        """The routing now, and at each change; ends when the process does."""
+        last: Routing | None = None
+        while not self._closed:
+            if (now := self.state.routing) != last:
+                last = now
+                yield now
+            await self._until_other(last)
+
+    async def _until_other(self, last: Routing | None) -> None:
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._closed or self.state.routing != last)
+
+    async def close(self) -> None:
+        """End every watch."""
+        async with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def _not_current(self, release_id: str) -> None:
+        if release_id == self.state.routing.current:
+            raise InvalidRequestError(f"{release_id} answers everything already", field="release")
+
+    async def _admit(self, release_id: str, *, caller: str) -> None:
+        """Check a release and have it loaded everywhere; what fails is refused, with the reason, and loaded nowhere."""
+        try:
+            await self._workers.run(self._catalogue.verify, release_id)
+            release = await self._known(release_id)
+            if release_id not in self.state.needed:
+                await self._keep(replace(self.state, candidates=(*self.state.candidates, release_id)))
+            await self._runtimes.until_ready(frozenset(release.models.items()), timeout_s=self._ready_timeout_s)
+        except BoneageError as error:
+            if release_id not in self.state.routing.releases:
+                await self._refuse(release_id, str(error), caller=caller)
+            raise
+
+    async def _refuse(self, release_id: str, reason: str, *, caller: str) -> None:
+        routing = _without_role(self.state.routing, release_id)
+        if release_id in (routing.current, routing.previous):
+            return
+        if release_id in await self._workers.run(self._catalogue.ids):
+            await self._keep(self.state.rejected(release_id, routing, Event.now(caller, "refuse", reason)))
+        self._log.warning("refused", caller=caller, release=release_id, reason=reason)
+
+    async def _route(self, routing: Routing, release_id: str, event: Event) -> Routing:
+        await self._keep(self.state.routed(routing, release_id, event) if release_id else self.state)
+        self._log.info(
+            "routing", caller=event.caller, action=event.action, release=release_id, detail=event.detail,
+            current=routing.current, canary=routing.canary, permille=routing.canary_permille, shadow=routing.shadow,
+        )  # fmt: skip
+        return self.state.routing
+
+    async def _keep(self, state: State) -> None:
+        """Write first, tell afterwards: nobody goes by what would be gone after a restart."""
+        await self._workers.run(self._catalogue.write_state, state)
+        async with self._changed:
+            self._state = state
+            self._changed.notify_all()
+
+    async def _known(self, release_id: str) -> Release:
+        if release_id not in self._releases:
+            self._releases[release_id] = await self._workers.run(self._catalogue.release, release_id)
+        return self._releases[release_id]
+
+
+def _current(now: Routing, release_id: str) -> Routing:
+    """With another current release; it gives up what else it did."""
+    return replace(_without_role(now, release_id), current=release_id, previous=now.current)
+
+
+def _without_role(now: Routing, release_id: str) -> Routing:
+    """Without that release as canary or shadow."""
+    if release_id == now.canary:
+        now = replace(now, canary="", canary_permille=0)
+    return replace(now, shadow="") if release_id == now.shadow else now
