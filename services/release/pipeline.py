@@ -74,8 +74,7 @@ class ReleasePipeline:
 
     def ready(self) -> bool:
         """Whether what the routing names answers everywhere."""
-        routed = (self._releases[id_] for id_ in self.state.routing.releases)
-        return self._runtimes.ready(frozenset(v for release in routed for v in release.models.items()))
+        return all(self._runtimes.ready(self._releases[id_]) for id_ in self.state.routing.releases)
 
     async def summaries(self) -> Sequence[Summary]:
         """All releases of the store."""
@@ -214,7 +213,7 @@ class ReleasePipeline:
             release = await self._known(release_id)
             if release_id not in self.state.needed:
                 await self._keep(replace(self.state, candidates=(*self.state.candidates, release_id)))
-            await self._runtimes.until_ready(frozenset(release.models.items()), timeout_s=self._ready_timeout_s)
+            await self._runtimes.until_ready(release, timeout_s=self._ready_timeout_s)
         except BoneageError as error:
             if release_id not in self.state.routing.releases:
                 await self._refuse(release_id, str(error), caller=caller)

@@ -66,6 +66,10 @@ class ModelHost(Protocol):
         """Whether that runtime is one for that model."""
         ...
 
+    def knows(self, backend: str, release_id: str) -> bool:
+        """Whether calls there can name that release; a runtime that knows of versions alone takes any."""
+        ...
+
     async def served(self, backend: str) -> frozenset[Version]:
         """Versions that answer there."""
         ...

@@ -2,12 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
 
+from services.core.domain.release import Release
 from services.core.errors import BoneageError, ModelContractError, ModelUnavailableError
 from services.release.ports import ModelHost, Version
 
@@ -19,47 +20,65 @@ WAKE_S: Final = 0.05
 class Backend:
     """What is known of one runtime since the last round."""
 
+    host: ModelHost
     served: frozenset[Version] = frozenset()
     reachable: bool = False
     faults: dict[Version, str] = field(default_factory=dict)
 
 
 class Reconciler:
-    """Has the versions that `needed` names answer on every backend of `host`.
+    """Has the versions that `needed` names answer on every backend of `hosts`.
 
     What is needed no more stays for `unload_delay_s`, until the last call that began under it has ended.
     """
 
     def __init__(
         self,
-        host: ModelHost,
+        hosts: Sequence[ModelHost],
         needed: Callable[[], frozenset[Version]],
         *,
         unload_delay_s: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._host, self._needed, self._unload_delay_s, self._clock = host, needed, unload_delay_s, clock
+        self._hosts, self._needed, self._unload_delay_s, self._clock = hosts, needed, unload_delay_s, clock
         self._last_needed_s: dict[Version, float] = {}
         self.backends: dict[str, Backend] = {}
         self._log = structlog.get_logger()
 
     async def follow(self, *, interval_s: float) -> None:
-        """Do rounds until cancelled."""
-        while True:
-            await self.round()
-            await asyncio.sleep(interval_s)
+        """Look again and again until cancelled; a backend that takes long to load holds none of the others up."""
+        running: dict[str, asyncio.Task[None]] = {}
+        try:
+            while True:
+                needed, kept = await self._look()
+                for address, backend in self.backends.items():
+                    if address not in running or running[address].done():
+                        running[address] = asyncio.create_task(self._bring(address, backend, needed, kept))
+                await asyncio.sleep(interval_s)
+        finally:
+            for task in running.values():
+                task.cancel()
 
     async def round(self) -> None:
         """Look at every backend once, and have it load and unload what differs."""
-        try:
-            addresses = await self._host.backends()
-        except BoneageError as error:
-            self._log.warning("runtimes cannot be listed", reason=str(error))
-            return
-        self.backends = {address: self.backends.get(address, Backend()) for address in addresses}
+        needed, kept = await self._look()
+        await asyncio.gather(
+            *(self._bring(address, backend, needed, kept) for address, backend in self.backends.items())
+        )
+
+    async def _look(self) -> tuple[frozenset[Version], frozenset[Version]]:
+        """Find the backends that there are now; gives the versions that are needed, and those that may stay."""
+        found: dict[str, Backend] = {}
+        for host in self._hosts:
+            try:
+                addresses = await host.backends()
+            except BoneageError as error:
+                self._log.warning("runtimes cannot be listed", reason=str(error))
+                addresses = tuple(address for address, b in self.backends.items() if b.host is host)
+            found |= {address: self.backends.get(address, Backend(host)) for address in addresses}
+        self.backends = found
         needed = self._needed()
-        kept = self._kept(needed)
-        await asyncio.gather(*(self._bring(address, needed, kept) for address in addresses))
+        return needed, self._kept(needed)
 
     def _kept(self, needed: frozenset[Version]) -> frozenset[Version]:
         """What may stay loaded: what is needed, and what was until a moment ago."""
@@ -70,10 +89,12 @@ class Reconciler:
             del self._last_needed_s[version]
         return frozenset(self._last_needed_s)
 
-    async def _bring(self, address: str, needed: frozenset[Version], kept: frozenset[Version]) -> None:
-        backend = self.backends[address]
+    async def _bring(
+        self, address: str, backend: Backend, needed: frozenset[Version], kept: frozenset[Version]
+    ) -> None:
+        """Have one backend answer for what it is one for."""
         try:
-            backend.served = await self._host.served(address)
+            backend.served = await backend.host.served(address)
         except BoneageError as error:
             if backend.reachable:
                 self._log.warning("a runtime is away", backend=address, reason=str(error))
@@ -81,76 +102,76 @@ class Reconciler:
             return
         backend.reachable = True
         for model in sorted({name for name, _ in needed | backend.served}):
-            if self._host.runs(address, model):
-                await self._bring_model(address, model, _of(needed, model), _of(kept, model))
+            if backend.host.runs(address, model):
+                await self._bring_model(address, backend, model, needed=_of(needed, model), kept=_of(kept, model))
 
-    async def _bring_model(self, address: str, model: str, needed: frozenset[int], kept: frozenset[int]) -> None:
+    async def _bring_model(
+        self, address: str, backend: Backend, model: str, *, needed: frozenset[int], kept: frozenset[int]
+    ) -> None:
         """Load what is missing and unload what may go; a version that stays is not touched."""
-        backend = self.backends[address]
         served = _of(backend.served, model)
         wanted = needed | (served & kept)
         if wanted == served:
             backend.faults = {v: reason for v, reason in backend.faults.items() if v[0] != model}
             return
         try:
-            await self._host.serve(address, model, wanted)
-            backend.served = await self._host.served(address)
+            await backend.host.serve(address, model, wanted)
+            backend.served = await backend.host.served(address)
         except BoneageError as error:
-            self._note(address, error, {(model, number) for number in needed - served})
+            self._note(address, backend, error, {(model, number) for number in needed - served})
             return
         backend.faults = {v: reason for v, reason in backend.faults.items() if v[0] != model}
         self._log.info("versions", backend=address, model=model, versions=sorted(wanted), before=sorted(served))
 
-    def _note(self, address: str, error: BoneageError, missing: set[Version]) -> None:
+    def _note(self, address: str, backend: Backend, error: BoneageError, missing: set[Version]) -> None:
         """Remember why versions are not there: only a model that is wrong itself is a fault, others are awaited."""
-        backend = self.backends[address]
         if backend.faults.keys().isdisjoint(missing):
             self._log.warning("not loaded", backend=address, reason=str(error), versions=sorted(missing))
         if isinstance(error, ModelContractError):
             backend.faults |= dict.fromkeys(missing, error.reason)
 
-    def ready(self, versions: frozenset[Version]) -> bool:
-        """Whether every runtime that is there answers for all of these that it is one for, and each has one at all."""
-        here = {address: b for address, b in self.backends.items() if b.reachable}
-        return all(
-            any(self._host.runs(address, version[0]) for address in here)
-            and all(version in b.served for address, b in here.items() if self._host.runs(address, version[0]))
-            for version in versions
+    def ready(self, release: Release) -> bool:
+        """Whether every runtime that is there answers for its models, and every service can be asked for it."""
+        here = [(address, b) for address, b in self.backends.items() if b.reachable]
+        return all(b.host.knows(address, release.id) for address, b in here) and all(
+            (running := [b for address, b in here if b.host.runs(address, version[0])])
+            and all(version in b.served for b in running)
+            for version in release.models.items()
         )
 
-    def fault(self, versions: frozenset[Version]) -> str:
-        """Why one of these can be loaded nowhere; empty where none is known to be wrong."""
+    def fault(self, release: Release) -> str:
+        """Why a version of the release cannot be loaded; empty where none is known to be wrong."""
         return next(
             (
                 f"{version[0]} version {version[1]}: {backend.faults[version]}"
                 for backend in self.backends.values()
-                for version in sorted(versions)
+                for version in sorted(release.models.items())
                 if version in backend.faults
             ),
             "",
         )
 
-    async def until_ready(self, versions: frozenset[Version], *, timeout_s: float) -> None:
-        """Wait until all of these answer. Raises ModelContractError for a wrong one, else ModelUnavailableError."""
+    async def until_ready(self, release: Release, *, timeout_s: float) -> None:
+        """Wait for a release. Raises ModelContractError where a model of it is wrong, else ModelUnavailableError."""
         try:
             async with asyncio.timeout(timeout_s):
-                while not self.ready(versions):
-                    if reason := self.fault(versions):
+                while not self.ready(release):
+                    if reason := self.fault(release):
                         raise ModelContractError(reason)
                     await asyncio.sleep(WAKE_S)
         except TimeoutError:
-            raise ModelUnavailableError(
-                f"not ready everywhere within {timeout_s:.0f} s: {self._missing(versions)}"
-            ) from None
+            reason = f"not ready everywhere within {timeout_s:.0f} s: {self._missing(release)}"
+            raise ModelUnavailableError(reason) from None
 
-    def _missing(self, versions: frozenset[Version]) -> str:
-        missing: Mapping[str, list[str]] = {
-            address: [f"{m} {n}" for m, n in sorted(versions - b.served) if self._host.runs(address, m)]
-            for address, b in self.backends.items()
-            if b.reachable
-        }
-        some = [f"{address} lacks {', '.join(names)}" for address, names in missing.items() if names]
-        return "; ".join(some) or "no runtime can be reached"
+    def _missing(self, release: Release) -> str:
+        lacks: list[str] = []
+        for address, backend in self.backends.items():
+            missing = sorted(set(release.models.items()) - backend.served)
+            names = [f"{model} {number}" for model, number in missing if backend.host.runs(address, model)]
+            names += [] if backend.host.knows(address, release.id) else ["its manifest"]
+            if backend.reachable and names:
+                lacks.append(f"{address} lacks {', '.join(names)}")
+        return "; ".join(lacks) or "no runtime can be reached"
 
 
 def _of(versions: frozenset[Version], model: str) -> frozenset[int]:

@@ -59,11 +59,11 @@ class Process:
         self._log.info("ready", service=self.service, grpc_port=self.grpc_port, http_port=self.http_port)
 
     @asynccontextmanager
-    async def serving(self, registration: Registration) -> AsyncIterator[None]:
+    async def serving(self, *registrations: Registration) -> AsyncIterator[None]:
         """Both ports open, NOT_SERVING yet; at the end calls in flight get `drain_grace_s` to finish."""
         probes = Probes(self.health, self.telemetry)
         server = create_server(
-            self.settings, registration, health=self.health, telemetry=self.telemetry, admission=self.admission
+            self.settings, registrations, health=self.health, telemetry=self.telemetry, admission=self.admission
         )
         self.grpc_port = listen(server, self.settings)
         try:

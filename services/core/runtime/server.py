@@ -1,6 +1,6 @@
 """One gRPC server with everything a hospital expects of it: health, reflection, metrics, limits, TLS, a clean stop."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -32,14 +32,21 @@ class Registration:
 
 
 def create_server(
-    settings: ServerSettings, registration: Registration, *, health: Health, telemetry: Telemetry, admission: Admission
+    settings: ServerSettings,
+    registrations: Sequence[Registration],
+    *,
+    health: Health,
+    telemetry: Telemetry,
+    admission: Admission,
 ) -> grpc.aio.Server:
-    """A server with the servicer, health and reflection; it listens nowhere yet."""
+    """A server with the servicers, health and reflection; it listens nowhere yet."""
     server = grpc.aio.server(interceptors=[CallInterceptor(telemetry, admission)], options=server_options(settings))
-    registration.add_to_server(registration.servicer, server)
+    for registration in registrations:
+        registration.add_to_server(registration.servicer, server)
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
-    reflection.enable_server_reflection((registration.name, health_name, reflection.SERVICE_NAME), server)
+    names = (*(registration.name for registration in registrations), health_name, reflection.SERVICE_NAME)
+    reflection.enable_server_reflection(names, server)
     return server
 
 

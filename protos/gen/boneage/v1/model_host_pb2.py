@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from boneage.v1 import common_pb2 as boneage_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x62oneage/v1/model_host.proto\x12\nboneage.v1\x1a\x17\x62oneage/v1/common.proto\"\x15\n\x13ListVersionsRequest\"R\n\x14ListVersionsResponse\x12\x0e\n\x06models\x18\x01 \x03(\t\x12*\n\x08versions\x18\x02 \x03(\x0b\x32\x18.boneage.v1.ModelVersion\"7\n\x14ServeVersionsRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08versions\x18\x02 \x03(\r\"\x17\n\x15ServeVersionsResponse2\xbb\x01\n\x10ModelHostService\x12Q\n\x0cListVersions\x12\x1f.boneage.v1.ListVersionsRequest\x1a .boneage.v1.ListVersionsResponse\x12T\n\rServeVersions\x12 .boneage.v1.ServeVersionsRequest\x1a!.boneage.v1.ServeVersionsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x62oneage/v1/model_host.proto\x12\nboneage.v1\x1a\x17\x62oneage/v1/common.proto\"\x15\n\x13ListVersionsRequest\"d\n\x14ListVersionsResponse\x12\x0e\n\x06models\x18\x01 \x03(\t\x12*\n\x08versions\x18\x02 \x03(\x0b\x32\x18.boneage.v1.ModelVersion\x12\x10\n\x08releases\x18\x03 \x03(\t\"7\n\x14ServeVersionsRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08versions\x18\x02 \x03(\r\"\x17\n\x15ServeVersionsResponse2\xbb\x01\n\x10ModelHostService\x12Q\n\x0cListVersions\x12\x1f.boneage.v1.ListVersionsRequest\x1a .boneage.v1.ListVersionsResponse\x12T\n\rServeVersions\x12 .boneage.v1.ServeVersionsRequest\x1a!.boneage.v1.ServeVersionsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,11 +35,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTVERSIONSREQUEST']._serialized_start=68
   _globals['_LISTVERSIONSREQUEST']._serialized_end=89
   _globals['_LISTVERSIONSRESPONSE']._serialized_start=91
-  _globals['_LISTVERSIONSRESPONSE']._serialized_end=173
-  _globals['_SERVEVERSIONSREQUEST']._serialized_start=175
-  _globals['_SERVEVERSIONSREQUEST']._serialized_end=230
-  _globals['_SERVEVERSIONSRESPONSE']._serialized_start=232
-  _globals['_SERVEVERSIONSRESPONSE']._serialized_end=255
-  _globals['_MODELHOSTSERVICE']._serialized_start=258
-  _globals['_MODELHOSTSERVICE']._serialized_end=445
+  _globals['_LISTVERSIONSRESPONSE']._serialized_end=191
+  _globals['_SERVEVERSIONSREQUEST']._serialized_start=193
+  _globals['_SERVEVERSIONSREQUEST']._serialized_end=248
+  _globals['_SERVEVERSIONSRESPONSE']._serialized_start=250
+  _globals['_SERVEVERSIONSRESPONSE']._serialized_end=273
+  _globals['_MODELHOSTSERVICE']._serialized_start=276
+  _globals['_MODELHOSTSERVICE']._serialized_end=463
 # @@protoc_insertion_point(module_scope)

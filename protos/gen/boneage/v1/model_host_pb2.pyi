@@ -44,6 +44,7 @@ class ListVersionsResponse(_message.Message):
 
     MODELS_FIELD_NUMBER: _builtins.int
     VERSIONS_FIELD_NUMBER: _builtins.int
+    RELEASES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Models that this process can run, by name."""
@@ -52,15 +53,20 @@ class ListVersionsResponse(_message.Message):
     def versions(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.ModelVersion]:
         """Versions that answer now."""
 
+    @_builtins.property
+    def releases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Releases whose manifests are here, so that calls can name them."""
+
     def __init__(
         self,
         *,
         models: _abc.Iterable[_builtins.str] | None = ...,
         versions: _abc.Iterable[_common_pb2.ModelVersion] | None = ...,
+        releases: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["models", b"models", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["models", b"models", "releases", b"releases", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
