@@ -7,8 +7,9 @@ SOURCES := services training tests benchmarks
 IMAGES ?=
 
 LABEL_STUDIO ?= .venv-label-studio/bin/label-studio
+TRITON ?= .venv-triton/triton/tritonserver
 
-.PHONY: help demo test test-training label-studio lint format bench protos clean
+.PHONY: help demo test test-training label-studio triton lint format bench protos clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -44,6 +45,13 @@ label-studio: $(LABEL_STUDIO) ## Install Label Studio, for its tests, into an en
 $(LABEL_STUDIO):
 	$(PYTHON) -m venv $(@D)/..
 	$(@D)/python -m pip install --quiet --disable-pip-version-check 'label-studio==1.23.2'
+
+triton: $(TRITON) ## Install NVIDIA Triton for the CPU, for its tests, into an environment of its own
+$(TRITON): deploy/triton/assemble.py deploy/triton/onnxruntime/model.py
+	$(PYTHON) -m venv .venv-triton
+	.venv-triton/bin/python -m pip install --quiet --disable-pip-version-check \
+	  'nvidia-pytriton==0.7.0' 'onnxruntime==1.23.2'
+	.venv-triton/bin/python deploy/triton/assemble.py $(@D)
 
 lint: $(VENV)/.test ## ruff, mypy --strict, import contracts, protos
 	$(BIN)/ruff check .

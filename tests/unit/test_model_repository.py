@@ -189,19 +189,6 @@ def test_the_digest_of_the_preprocessing_is_that_of_its_source():
     assert set(preprocessing_sha256()) <= set("0123456789abcdef")
 
 
-@pytest.mark.parametrize(("flavour", "kind"), [("cpu", "KIND_CPU"), ("gpu", "KIND_GPU")])
-def test_the_triton_configuration_states_the_contract(flavour, kind):
-    """Names, types, sizes, batching and the place to run are those of the contract."""
-    text = config_pbtxt(CONTRACTS[REGRESSOR], flavour=flavour)
-    assert f'name: "{REGRESSOR}"' in text
-    assert 'backend: "onnxruntime"' in text
-    assert "max_batch_size: 8" in text
-    assert 'input [ { name: "hand" data_type: TYPE_FP32 dims: [ 1, 224, 224 ] } ]' in text
-    assert 'name: "activation" data_type: TYPE_FP32 dims: [ 3, -1, -1 ]' in text
-    assert "dynamic_batching" in text
-    assert kind in text
-
-
 def test_every_model_of_a_repository_has_its_configuration(root):
     """Triton finds a configuration beside the versions of each model."""
     for name in tiny_release().models:

@@ -11,14 +11,14 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from services.core.adapters.model_store import verified_model_file
-from services.core.domain.contracts import CONTRACTS, ModelContract, TensorSpec
+from services.core.domain.contracts import CONTRACTS, ModelContract
 from services.core.domain.ports import Tensors
+from services.core.domain.tensors import check_inputs, check_names, fits
 from services.core.errors import DeadlineExceededError, ModelContractError, ModelUnavailableError, OverloadedError
 
 PROVIDERS: Final = ("CUDAExecutionProvider", "CPUExecutionProvider")
 """In order of preference; only those that the installed runtime has are used."""
 FLOAT32: Final = "tensor(float)"
-RANK_OFFSET: Final = 1
 
 
 class OnnxRuntimeInference:
@@ -115,30 +115,10 @@ def check_contract(contract: ModelContract, session: onnxruntime.InferenceSessio
         ("output", contract.outputs, session.get_outputs()),
     ):
         by_name = {node.name: node for node in found}
-        if set(by_name) != {spec.name for spec in specs}:
-            names = sorted(spec.name for spec in specs)
-            raise ModelContractError(f"{contract.name} has {kind}s {sorted(by_name)}, not {names}")
+        check_names(contract, kind, specs, by_name)
         for spec in specs:
             node = by_name[spec.name]
-            if node.type != FLOAT32 or not _fits(spec, tuple(node.shape)[RANK_OFFSET:]):
+            if node.type != FLOAT32 or not fits(spec, node.shape):
                 raise ModelContractError(
                     f"{contract.name}: {kind} {spec.name} is {node.type} {node.shape}, not float32 {spec.dims}"
                 )
-
-
-def _fits(spec: TensorSpec, dims: tuple[int | str | None, ...]) -> bool:
-    return len(dims) == len(spec.dims) and all(
-        wanted == -1 or not isinstance(found, int) or found == wanted
-        for wanted, found in zip(spec.dims, dims, strict=True)
-    )
-
-
-def check_inputs(contract: ModelContract, inputs: Tensors) -> None:
-    """Compare a batch with the contract. Raises ModelContractError: what is sent to a model is made by us."""
-    for spec in contract.inputs:
-        shape = inputs[spec.name].shape if spec.name in inputs else None
-        if shape is None or shape[RANK_OFFSET:] != spec.dims or not 0 < shape[0] <= contract.max_batch:
-            raise ModelContractError(
-                f"{contract.name}: input {spec.name} has shape {shape}, not (1 to "
-                f"{contract.max_batch}, {', '.join(map(str, spec.dims))})"
-            )
