@@ -1,19 +1,21 @@
 """Real Tritons on free ports of this machine, started for tests, with a model repository and the key that guards it."""
 
+import asyncio
 import os
 import signal
 import socket
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
+from services.core.adapters.inference_triton import TritonInference
 from services.core.adapters.triton_config import config_json
 from services.core.domain.contracts import CONTRACTS
 
@@ -79,6 +81,16 @@ class Triton:
         for left in SHARED_MEMORY.glob(f"{self._prefix}*"):
             left.unlink(missing_ok=True)
 
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """It keeps its connections and does nothing at all, while the context lasts."""
+        assert self._process is not None
+        os.kill(self._process.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self._process.pid, signal.SIGCONT)
+
     def is_live(self) -> bool:
         """Whether it answers at all."""
         with suppress(InferenceServerException), self._client() as client:
@@ -128,6 +140,19 @@ def tritons(repository: Path, folder: Path, *, count: int = 1) -> Iterator[list[
             stack.callback(server.kill)
             server.start()
         yield servers
+
+
+@asynccontextmanager
+async def following(inference: TritonInference) -> AsyncIterator[TritonInference]:
+    """The adapter as a process runs it, from the first time that it has asked the servers."""
+    task = asyncio.create_task(inference.follow())
+    try:
+        await inference.until_polled()
+        yield inference
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+        await inference.close()
 
 
 def free_port() -> int:

@@ -9,10 +9,10 @@ from services.core.domain.ports import Inference, Releases, Tensors
 from services.core.errors import ModelUnavailableError
 from services.core.runtime.process import Process
 from services.core.runtime.server import Registration
-from services.core.runtime.settings import ModelSettings, ServerSettings
+from services.core.runtime.settings import ModelSettings, RuntimeSettings, ServerSettings
 
 
-class ModelServerSettings(ServerSettings, ModelSettings):
+class ModelServerSettings(ServerSettings, ModelSettings, RuntimeSettings):
     """The settings of a process that serves one model."""
 
 
@@ -45,6 +45,11 @@ async def serve_model(
 ) -> None:
     """Serve the versions of `models` that the repository's releases name, until the process is stopped."""
     releases = ReleaseStore(settings.model_repository)
+    if settings.inference == "triton":
+        from services.core.runtime.triton_models import serve_on_triton  # noqa: PLC0415 -- only where Triton is chosen
+
+        await serve_on_triton(process, settings.triton_url, releases, models, register)
+        return
     inference = LoadingInference()
     async with process.serving(register(releases, inference)):
         inference.use(await asyncio.to_thread(load, settings, releases, models))

@@ -1,4 +1,8 @@
-"""An enhancer that gives back what it is given, after as many multiplications as a test needs it to take time."""
+"""Versions that a test adds to a repository by itself: an enhancer that takes its time, a file that is no model."""
+
+import json
+from hashlib import sha256
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -11,8 +15,18 @@ MULTIPLICATIONS = 400
 """Of a matrix of the hand's size with the unit matrix: about half a second on a slow core."""
 
 
-def slow_enhancer(multiplications: int = MULTIPLICATIONS) -> onnx.ModelProto:
-    """The hand times the unit matrix, again and again, in a loop that no optimiser unrolls."""
+def add_version(root: Path, name: str, version: int, content: bytes) -> None:
+    """A version with a card that describes it, in place all at once; nothing checks the model."""
+    partial, target = root / f".{name}-{version}", root / name / str(version)
+    partial.mkdir()
+    (partial / "model.onnx").write_bytes(content)
+    card = {"model": name, "version": version, "model_sha256": sha256(content).hexdigest()}
+    (partial / "card.json").write_text(json.dumps(card))
+    partial.rename(target)
+
+
+def slow_enhancer(multiplications: int = MULTIPLICATIONS) -> bytes:
+    """The hand as it is, after a loop of products with the unit matrix that no optimiser unrolls."""
     contract = CONTRACTS[ENHANCER]
     [source], [target] = contract.inputs, contract.outputs
     size = source.dims[-1]
@@ -39,7 +53,8 @@ def slow_enhancer(multiplications: int = MULTIPLICATIONS) -> onnx.ModelProto:
             numpy_helper.from_array(np.eye(size, dtype=np.float32), "unit"),
         ],
     )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
+    return bytes(model.SerializeToString())
 
 
 def _hand(name: str, dims: tuple[int, ...]) -> onnx.ValueInfoProto:
