@@ -38,9 +38,9 @@ def triton_command() -> Path:
 class Triton:
     """One server, which keeps its ports when it is started again; it begins with nothing loaded."""
 
-    def __init__(self, repository: Path, log: Path) -> None:
-        self.repository = repository
-        self.grpc_port, self.metrics_port = free_port(), free_port()
+    def __init__(self, repository: Path, log: Path, *, host: str = LOOPBACK, grpc_port: int = 0) -> None:
+        self.repository, self.host = repository, host
+        self.grpc_port, self.metrics_port = grpc_port or free_port(), free_port()
         self._command = triton_command()
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
@@ -48,7 +48,7 @@ class Triton:
     @property
     def address(self) -> str:
         """Where it answers gRPC calls."""
-        return f"{LOOPBACK}:{self.grpc_port}"
+        return f"{self.host}:{self.grpc_port}"
 
     def start(self) -> None:
         """Start it and wait until it is alive."""
@@ -118,13 +118,13 @@ class Triton:
 
     @property
     def _prefix(self) -> str:
-        return f"triton-test-{self.grpc_port}-"
+        return f"triton-test-{self.metrics_port}-"
 
     def _arguments(self) -> Sequence[str]:
         return [
             "--model-repository", str(self.repository), "--model-control-mode", "explicit",
             "--disable-auto-complete-config", "--allow-http=false", "--allow-cpu-metrics=false",
-            "--grpc-address", LOOPBACK, "--grpc-port", str(self.grpc_port),
+            "--grpc-address", self.host, "--grpc-port", str(self.grpc_port),
             "--metrics-address", LOOPBACK, "--metrics-port", str(self.metrics_port),
             f"--grpc-restricted-protocol=model-repository:admin-key={KEY}",
             f"--backend-config=python,shm-region-prefix-name={self._prefix}",

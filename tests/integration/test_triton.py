@@ -1,13 +1,15 @@
 """Inference on several real Tritons: shared evenly, lost, come back, joined, full of callers who went away."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
 
+from services.core.adapters import triton_backends
 from services.core.adapters.inference_triton import TritonInference
 from services.core.domain.contracts import ENHANCER, REGRESSOR
 from services.core.errors import (
@@ -163,6 +165,44 @@ async def test_a_server_that_joins_gets_its_share(pair):
         shares = [answered(server) - count for server, count in zip(pair, before, strict=True)]
     assert load.failures == []
     assert max(shares) <= 1.2 * min(shares)
+
+
+async def test_a_name_is_followed_to_the_servers_that_it_stands_for(root, tmp_path, monkeypatch):
+    """One address is replaced by another under load: no call fails, and the old server is left alone."""
+    monkeypatch.setattr(triton_backends, "LOOK_UP_S", 0.1)
+    old = Triton(root, tmp_path / "old.log", host="127.0.0.1")
+    new = Triton(root, tmp_path / "new.log", host="127.0.0.2", grpc_port=old.grpc_port)
+    hosts = {old.host}
+
+    async def look_up(_: str, port: int, **__: object):
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port)) for host in hosts]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", look_up)
+    with loaded(old, new):
+        inference = TritonInference(f"tritons:{old.grpc_port}", lambda: [(REGRESSOR, 1)])
+        async with following(inference), calling(inference) as load:
+            await more(load)
+            hosts.add(new.host)
+            await until(lambda: answered(new) > 20)
+            hosts.remove(old.host)
+            await until(lambda: inference._backends._leaving == [] and len(inference._backends._known) == 1)
+            before = answered(old)
+            await more(load)
+            assert answered(old) == before
+    assert load.failures == []
+
+
+@contextmanager
+def loaded(*servers: Triton) -> Iterator[None]:
+    """The servers, with the regressor loaded, while the context lasts."""
+    try:
+        for server in servers:
+            server.start()
+            server.load(REGRESSOR, 1)
+        yield
+    finally:
+        for server in servers:
+            server.kill()
 
 
 async def test_a_version_that_nobody_announced_is_asked_for(busy):
