@@ -1,8 +1,10 @@
 """Algorithm 1 of the paper, round by round, each a folder that says what was learnt from, scored and asked."""
 
 import csv
+import fcntl
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -12,12 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from services.core.domain.metrics import dice
-from services.core.domain.postprocess import hand_mask
-from services.core.domain.preprocess import SEGMENT_PX, crop_square, resize, segmenter_input, uncrop_square, whole
-from training.active_learning.learner import Outlines, Phase, SegmenterLearner, mean_dice, probability
+from services.core.domain.preprocess import SEGMENT_PX
+from training.active_learning.committee import committee_dice, suggestion
+from training.active_learning.learner import Outlines, Phase, SegmenterLearner, mean_dice
 from training.active_learning.oracles import Answer, Oracle, Question, on_frame
 from training.active_learning.scoring import Scorer
+from training.active_learning.sight import network_input, square_mask
 from training.active_learning.strategies import STRATEGIES, Name, Pool
 from training.data.tables import read_table
 from training.models.segmenter import FCDenseNet
@@ -35,7 +37,8 @@ class Plan:
     """How a committee learns and asks.
 
     It has converged when its Dice on the selection has not risen by `least_gain` for `patience` rounds, or when it has
-    `maximum_labels`. Members go on `from_previous` weights, as in the paper, or begin anew each round.
+    `maximum_labels`. Members go on `from_previous` weights, as in the paper, or begin anew each round; the first round
+    takes the phases `first`, where there are some, since it begins with nothing.
     """
 
     strategy: Name
@@ -51,6 +54,7 @@ class Plan:
     dropout: float = 0.0
     from_previous: bool = True
     size_px: int = SEGMENT_PX
+    first: tuple[Phase, ...] = ()
 
     def __post_init__(self) -> None:
         if self.strategy in ("committee", "vote_entropy") and self.members < 2:
@@ -66,7 +70,8 @@ class Rounds:
     """One run of active learning in `folder`. `frame` reads a frame by id; all of `pool` may be asked.
 
     `selection` and `test` are outlined already, at the plan's size: the one chooses weights and tells when the
-    committee has converged, the other is only measured.
+    committee has converged, the other is only measured. Runs that begin alike may share the members of their first
+    round in the folder `beginnings`.
     """
 
     folder: Path
@@ -76,6 +81,7 @@ class Rounds:
     oracle: Oracle
     selection: Outlines
     test: Outlines
+    beginnings: Path | None = None
 
     def next(self) -> dict[str, Any]:
         """Do one round: take the answers, train, score the rest, ask. Returns its figures.
@@ -86,7 +92,7 @@ class Rounds:
         labelled = self._labelled(number)
         folder = self.folder / f"round-{number:02d}"
         folder.mkdir(parents=True, exist_ok=True)
-        members = self._train(folder, number, Outlines.of([self.outline(id_) for id_ in labelled]))
+        members = self._train(number, Outlines.of([self.outline(id_) for id_ in labelled]))
         figures: dict[str, Any] = {"round": number, "labels": len(labelled), **self._dice(members)}
         rest = [id_ for id_ in self.pool if id_ not in set(labelled)]
         figures["converged"] = self._converged([*self.done(), figures], rest)
@@ -102,7 +108,7 @@ class Rounds:
 
     def committee(self, number: int) -> list[FCDenseNet]:
         """The members of a round that is complete."""
-        return [self._member(self.folder / f"round-{number:02d}" / f"member-{m}") for m in range(self.plan.members)]
+        return [self._member(self._place(number, member)) for member in range(self.plan.members)]
 
     def asked(self, number: int) -> list[str]:
         """What was asked before a round: what it learns from."""
@@ -155,27 +161,41 @@ class Rounds:
             raise BadConfigurationError(f"{self._outline_file(id_)} is not the outline that was kept")
         return network_input(frame, self.plan.size_px), square_mask(mask > 0, self.plan.size_px)
 
-    def _train(self, folder: Path, number: int, outlines: Outlines) -> list[FCDenseNet]:
+    def _place(self, number: int, member: int) -> Path:
+        """Where a member of a round is kept."""
+        if number == 0 and self.beginnings is not None:
+            return self.beginnings / f"member-{self._seed(member)}-dropout-{self.plan.dropout:g}"
+        return self.folder / f"round-{number:02d}" / f"member-{member}"
+
+    def _seed(self, member: int) -> int:
+        return self.plan.seed * 1000 + member
+
+    def _train(self, number: int, outlines: Outlines) -> list[FCDenseNet]:
         members = []
-        for place in range(self.plan.members):
-            own = folder / f"member-{place}"
-            if not (own / WEIGHTS).exists():
-                seed = self.plan.seed * 1000 + place
-                torch.manual_seed(seed)
-                network = FCDenseNet(self.plan.dropout)
-                if number and self.plan.from_previous:
-                    network = self._member(self.folder / f"round-{number - 1:02d}" / f"member-{place}")
-                learner = SegmenterLearner(
-                    network, sources=[outlines], selection=self.selection, phases=self.plan.phases,
-                    validate_every=self.plan.validate_every, seed=seed * 100 + number,
-                )  # fmt: skip
-                with Journal(own, title=f"round {number}, member {place}", total=learner.steps) as journal:
-                    run_steps(learner, steps=learner.steps, checkpoint=Checkpoint(own / "last.pt"), journal=journal)
-                torch.save({"model": learner.best, "selection_dice": learner.score}, own / "weights.partial")
-                (own / "weights.partial").replace(own / WEIGHTS)
-                (own / "last.pt").unlink()
-            members.append(self._member(own))
+        for member in range(self.plan.members):
+            place = self._place(number, member)
+            with only_one(place):
+                if not (place / WEIGHTS).exists():
+                    self._train_member(number, member, outlines)
+            members.append(self._member(place))
         return members
+
+    def _train_member(self, number: int, member: int, outlines: Outlines) -> None:
+        place, seed = self._place(number, member), self._seed(member)
+        torch.manual_seed(seed)
+        network = FCDenseNet(self.plan.dropout)
+        if number and self.plan.from_previous:
+            network = self._member(self._place(number - 1, member))
+        learner = SegmenterLearner(
+            network, sources=[outlines], selection=self.selection,
+            phases=self.plan.phases if number else self.plan.first or self.plan.phases,
+            validate_every=self.plan.validate_every, seed=seed * 100 + number,
+        )  # fmt: skip
+        with Journal(place, title=f"round {number}, member {member}", total=learner.steps) as journal:
+            run_steps(learner, steps=learner.steps, checkpoint=Checkpoint(place / "last.pt"), journal=journal)
+        torch.save({"model": learner.best, "selection_dice": learner.score}, place / "weights.partial")
+        (place / "weights.partial").replace(place / WEIGHTS)
+        (place / "last.pt").unlink()
 
     def _member(self, folder: Path) -> FCDenseNet:
         network = FCDenseNet(self.plan.dropout).to(memory_format=torch.channels_last)
@@ -244,32 +264,13 @@ class Rounds:
         return np.stack([scorer.embedding(network_input(self.frame(id_), self.plan.size_px)) for id_ in ids])
 
 
-def network_input(frame: Frame, size_px: int) -> Frame:
-    """What the committee sees of a frame (H, W): the served segmenter's input, at the size that the plan wants."""
-    served = segmenter_input(frame)
-    return served if size_px == SEGMENT_PX else resize(served, height=size_px, width=size_px)
-
-
-def square_mask(mask: NDArray[np.bool_], size_px: int) -> NDArray[np.bool_]:
-    """A frame's mask (H, W) as the network's target (S, S)."""
-    return crop_square(mask.astype(np.float32), whole(mask), size_px=size_px) >= 0.5
-
-
-def committee_probability(members: Sequence[FCDenseNet], image: Frame) -> Frame:
-    """Mean probability (S, S) of the members."""
-    return np.mean([probability(member, image[None])[0] for member in members], axis=0, dtype=np.float32)
-
-
-def committee_dice(members: Sequence[FCDenseNet], outlines: Outlines) -> float:
-    """Mean Dice of the committee's final masks."""
-    pairs = [outlines.pair(index) for index in range(len(outlines))]
-    return float(np.mean([dice(hand_mask(committee_probability(members, image)), mask) for image, mask in pairs]))
-
-
-def suggestion(members: Sequence[FCDenseNet], frame: Frame, size_px: int) -> NDArray[np.bool_]:
-    """The committee's own outline of a frame (H, W)."""
-    found = committee_probability(members, network_input(frame, size_px))
-    return hand_mask(uncrop_square(found, whole(frame), height=frame.shape[0], width=frame.shape[1]))
+@contextmanager
+def only_one(folder: Path) -> Iterator[None]:
+    """Nobody else is at work in this folder meanwhile: whoever comes later waits."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as mark:
+        fcntl.flock(mark, fcntl.LOCK_EX)
+        yield
 
 
 def _write(path: Path, text: str) -> None:

@@ -14,10 +14,12 @@ from torch import nn
 
 from services.core.domain.metrics import dice
 from services.core.domain.postprocess import hand_mask
+from training.active_learning.committee import committee_probability
 from training.active_learning.learner import Image, Outlines, SegmenterLearner, new_network, probability
 from training.active_learning.oracles import Answer, Mask, Question
-from training.active_learning.rounds import Plan, Rounds, committee_probability, network_input, square_mask
+from training.active_learning.rounds import Plan, Rounds
 from training.active_learning.scoring import Scorer
+from training.active_learning.sight import network_input, square_mask
 from training.active_learning.strategies import Highest, Measure
 from training.models.enhancer import UNet
 from training.run.checkpoint import Checkpoint
@@ -61,7 +63,7 @@ class Known:
         return {id_: Answer(self.masks[id_]) for id_ in ids}
 
 
-def simulate(world: World, plan: Plan, folder: Path) -> dict[str, Any]:
+def simulate(world: World, plan: Plan, folder: Path, *, beginnings: Path | None = None) -> dict[str, Any]:
     """Do all rounds of a plan, or those that are missing; returns and keeps what each came to on the test outlines.
 
     `rounds` holds for each the number of `labels`, the Dice of every test outline averaged over the members, `dice`
@@ -74,7 +76,7 @@ def simulate(world: World, plan: Plan, folder: Path) -> dict[str, Any]:
     frames = {id_: frame for id_, (frame, _) in zip(ids, world.pool, strict=True)}
     oracle = Known({id_: mask for id_, (_, mask) in zip(ids, world.pool, strict=True)})
     plan = replace(plan, patience=len(ids))  # every curve has all its points
-    learning = Rounds(folder, plan, ids, frames.__getitem__, oracle, world.selection, world.test)
+    learning = Rounds(folder, plan, ids, frames.__getitem__, oracle, world.selection, world.test, beginnings)
     found: list[dict[str, Any]] = []
     while not learning.done() or not learning.done()[-1]["converged"]:
         learning.next()
@@ -96,7 +98,8 @@ def with_all_labels(network: Architecture, world: World, plan: Plan, folder: Pat
     if (folder / RESULT).exists():
         return _read(folder)
     rounds = 1 + -(-(plan.maximum_labels - plan.start) // plan.per_round)
-    phases = [replace(phase, steps=phase.steps * rounds) for phase in plan.phases]
+    later = [replace(phase, steps=phase.steps * (rounds - bool(plan.first))) for phase in plan.phases]
+    phases = [*plan.first, *later]
     seed = plan.seed * 1000
     learner = SegmenterLearner(
         unet(seed) if network == "unet" else new_network(seed), selection=world.selection,

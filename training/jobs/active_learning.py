@@ -15,7 +15,8 @@ from pydantic import Field
 from training.active_learning.label_studio import LabelStudio
 from training.active_learning.learner import Outlines
 from training.active_learning.oracles import Folder, GroundTruth
-from training.active_learning.rounds import Plan, Rounds, network_input, square_mask
+from training.active_learning.rounds import Plan, Rounds
+from training.active_learning.sight import network_input, square_mask
 from training.data.frames import Frames
 from training.data.masks import read_masks
 from training.data.radiographs import Dataset

@@ -18,7 +18,8 @@ import numpy as np
 from pydantic import Field
 
 from training.active_learning.learner import Outlines
-from training.active_learning.rounds import Plan, network_input, square_mask
+from training.active_learning.rounds import Plan
+from training.active_learning.sight import network_input, square_mask
 from training.active_learning.simulation import RESULT, Architecture, World, simulate, with_all_labels
 from training.active_learning.strategies import Name
 from training.data.masks import read_masks
@@ -107,10 +108,10 @@ class Unit:
 
 
 def units(config: LabelStudyConfig) -> Iterator[Unit]:
-    """All runs, seed by seed, so that a study that is not complete yet is balanced."""
+    """All runs, seed by seed, so that a study that is not complete yet is balanced; two in a row share no beginning."""
     for seed in config.seeds:
-        for name in config.sets:
-            yield from (Unit(name, arm, seed) for arm in (*config.strategies, *ALL_LABELS))
+        for arm in (*config.strategies, *ALL_LABELS):
+            yield from (Unit(name, arm, seed) for name in config.sets)
 
 
 def plan_of(plan: Plan, unit: Unit, *, dropout: float = 0.2) -> Plan:
@@ -137,7 +138,8 @@ def run(config: LabelStudyConfig) -> None:
             if unit.arm in ALL_LABELS:
                 with_all_labels(ALL_LABELS[unit.arm], worlds[unit.set], replace(config.plan, seed=unit.seed), folder)
             else:
-                simulate(worlds[unit.set], plan_of(config.plan, unit), folder)
+                beginnings = config.out / "beginnings" / f"{unit.set}-{unit.seed}"
+                simulate(worlds[unit.set], plan_of(config.plan, unit), folder, beginnings=beginnings)
         report(config)
     report(config)
 
