@@ -101,11 +101,18 @@ def serve(
     port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="Port of the assessment, or of the one service.")
     ] = None,
+    inference: Annotated[
+        Literal["onnxruntime", "triton"] | None, typer.Option(help="Where models run: in the services, or on Triton.")
+    ] = None,
+    triton_url: Annotated[
+        str, typer.Option(metavar="HOST:PORT[,...]", help="Triton's gRPC; a name stands for all its addresses.")
+    ] = "",
 ) -> None:
     """Run all services in one process group until a signal comes, or one service."""
+    runtime = serving.runtime_environment(inference, triton_url)
     if name:
-        serving.replace_by(name, port)
-    raise typer.Exit(run(serving.serve_all(DEFAULT_PORT if port is None else port), stopped_exit_code=0))
+        serving.replace_by(name, port, runtime)
+    raise typer.Exit(run(serving.serve_all(DEFAULT_PORT if port is None else port, runtime), stopped_exit_code=0))
 
 
 @app.command()

@@ -3,6 +3,8 @@
 import asyncio
 import os
 import sys
+from collections.abc import Mapping
+from typing import Final
 
 from rich.table import Table
 
@@ -10,19 +12,32 @@ from services.cli.supervisor import TLS_KEYS, Child, Supervisor, command_of
 from services.cli.terminal import say, table_console
 from services.cli.usage import UsageError
 
+INFERENCE: Final = "BONEAGE_INFERENCE"
+TRITON_URL: Final = "BONEAGE_TRITON_URL"
 
-def replace_by(name: str, port: int | None) -> None:
-    """Become the service `name`; only a port that was given is passed on."""
-    environment = dict(os.environ) if port is None else {**os.environ, "BONEAGE_GRPC_PORT": str(port)}
+
+def runtime_environment(inference: str | None, triton_url: str) -> dict[str, str]:
+    """The settings of services that say where models run; only what was given. Raises UsageError for half of it."""
+    chosen = inference or os.environ.get(INFERENCE) or "onnxruntime"
+    if chosen == "triton" and not (triton_url or os.environ.get(TRITON_URL)):
+        raise UsageError("--inference triton needs to know where: --triton-url HOST:PORT[,HOST:PORT...]")
+    if triton_url and chosen != "triton":
+        raise UsageError("--triton-url goes with --inference triton")
+    return {key: value for key, value in ((INFERENCE, inference), (TRITON_URL, triton_url)) if value}
+
+
+def replace_by(name: str, port: int | None, runtime: Mapping[str, str]) -> None:
+    """Become the service `name`; only what was given is passed on: a port, and where models run."""
+    own = {} if port is None else {"BONEAGE_GRPC_PORT": str(port)}
     sys.stdout.flush()
-    os.execve(sys.executable, command_of(name), environment)  # noqa: S606  # our own interpreter and module
+    os.execve(sys.executable, command_of(name), {**os.environ, **runtime, **own})  # noqa: S606  # our own interpreter
 
 
-async def serve_all(port: int) -> int:
+async def serve_all(port: int, runtime: Mapping[str, str]) -> int:
     """Run all services until a signal ends this task, or until one of them ends, which is an error."""
     if keys := [key for key in os.environ if key.startswith(TLS_KEYS)]:
         raise UsageError(f"{keys[0]} is for single services (boneage serve NAME); a group talks over the loopback only")
-    supervisor = Supervisor(port=port, log=sys.stderr)
+    supervisor = Supervisor(port=port, log=sys.stderr, environment=runtime)
     async with supervisor.running() as address:
         table_console().print(table_of(supervisor.children))
         print(f"assess with: boneage assess --server {address} PATH", flush=True)

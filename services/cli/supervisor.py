@@ -70,10 +70,16 @@ class Child:
 
 
 class Supervisor:
-    """The services of one process group; `log` gets their output, line by line, where it is given."""
+    """The services of one process group, with `environment` on top of ours.
 
-    def __init__(self, *, port: int = 0, log: TextIO | None = None) -> None:
+    `log` gets their output, line by line, where it is given.
+    """
+
+    def __init__(
+        self, *, port: int = 0, log: TextIO | None = None, environment: Mapping[str, str] | None = None
+    ) -> None:
         self._port = port
+        self._environment = {**inherited_environment(), **(environment or {})}
         self._threads = thread_budget(available_cores())
         self._log = log
         self.children: list[Child] = []
@@ -124,7 +130,7 @@ class Supervisor:
         own["BONEAGE_STOP_WITH_STDIN"] = "true"  # we hold the other end, and let go of it even when we are killed
         process = await asyncio.create_subprocess_exec(
             *command_of(name),
-            env={**inherited_environment(), **own, **environment},
+            env={**self._environment, **own, **environment},
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
