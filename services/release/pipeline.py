@@ -8,7 +8,7 @@ from typing import Final
 import structlog
 
 from services.core.domain.release import Release
-from services.core.domain.routing import Routing
+from services.core.domain.routing import PERMILLE, Routing
 from services.core.errors import BoneageError, InvalidRequestError, ReleaseError
 from services.core.runtime.workers import Workers
 from services.release.ports import Catalogue, Verified, Version
@@ -100,10 +100,9 @@ class ReleasePipeline:
     async def promote(self, release_id: str, *, caller: str, detail: str = "") -> Routing:
         """Let a release answer everything; the one before stays loaded."""
         async with self._changing:
+            self._not_current(release_id)
             await self._admit(release_id, caller=caller)
             now = self.state.routing
-            if release_id == now.current:
-                raise InvalidRequestError(f"{release_id} answers already", field="release")
             return await self._route(_current(now, release_id), release_id, Event.now(caller, "promote", detail))
 
     async def canary(self, release_id: str, permille: int, *, caller: str, detail: str = "") -> Routing:
@@ -114,12 +113,11 @@ class ReleasePipeline:
                 ended = now.canary
                 routing = replace(now, canary="", canary_permille=0)
                 return await self._route(routing, ended, Event.now(caller, "canary", detail or "ended"))
+            if permille > PERMILLE:
+                raise InvalidRequestError(f"{permille} is not 1 to {PERMILLE} thousandths", field="permille")
             self._not_current(release_id)
             await self._admit(release_id, caller=caller)
-            try:
-                routing = replace(_without_role(now, release_id), canary=release_id, canary_permille=permille)
-            except ValueError as error:
-                raise InvalidRequestError(str(error), field="permille") from error
+            routing = replace(_without_role(now, release_id), canary=release_id, canary_permille=permille)
             return await self._route(routing, release_id, Event.now(caller, "canary", detail or f"{permille} permille"))
 
     async def shadow(self, release_id: str, *, caller: str, detail: str = "") -> Routing:

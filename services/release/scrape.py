@@ -1,13 +1,14 @@
 """Counts by release from the assessments' own /metrics; an instance that began anew counts from there on."""
 
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
 import structlog
 from prometheus_client.parser import text_string_to_metric_families
 
+from services.core.adapters.triton_addresses import Addresses
 from services.core.runtime.workers import Workers
 from services.release.ports import Totals
 
@@ -20,9 +21,9 @@ Sample = tuple[str, str, str]
 
 
 class Scraper:
-    """Fulfils `ports.Measurements` from the URLs that `instances` gives, each of one instance."""
+    """Fulfils `ports.Measurements` from the HTTP ports at these addresses, each of one instance."""
 
-    def __init__(self, instances: Callable[[], Sequence[str]], workers: Workers) -> None:
+    def __init__(self, instances: Addresses, workers: Workers) -> None:
         self._instances, self._workers = instances, workers
         self._began = False
         self._last: dict[str, dict[Sample, float]] = {}
@@ -31,31 +32,29 @@ class Scraper:
 
     async def totals(self) -> Mapping[str, Totals]:
         """What each release came to since the first call."""
-        for url in await self._workers.run(self._instances):
+        for address in await self._instances.look_up():
             try:
-                self._count(url, await self._workers.run(read, url))
+                self._count(address, await self._workers.run(read, address))
             except OSError as error:
-                self._log.warning("no metrics", url=url, reason=type(error).__name__)
+                self._log.warning("no metrics", instance=address, reason=type(error).__name__)
         self._began = True
         return totals_of(self._counted)
 
-    def _count(self, url: str, now: Mapping[Sample, float]) -> None:
+    def _count(self, address: str, now: Mapping[Sample, float]) -> None:
         """Add what came since the last look; a counter that fell began anew."""
         if self._began:
-            before = self._last.get(url, {})
+            before = self._last.get(address, {})
             for sample, value in now.items():
                 earlier = before.get(sample, 0.0)
                 self._counted[sample] = self._counted.get(sample, 0.0) + (
                     value - earlier if value >= earlier else value
                 )
-        self._last[url] = dict(now)
+        self._last[address] = dict(now)
 
 
-def read(url: str) -> dict[Sample, float]:
+def read(address: str) -> dict[Sample, float]:
     """The samples of one instance that are about releases. Raises OSError where it does not answer."""
-    if not url.startswith(("http://", "https://")):
-        raise OSError(f"{url} is no HTTP address")
-    with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer:  # noqa: S310 -- checked above
+    with urllib.request.urlopen(f"http://{address}/metrics", timeout=TIMEOUT_S) as answer:
         return dict(samples(answer.read().decode()))
 
 

@@ -1,7 +1,6 @@
 """The services that run models themselves, or know which releases there are, as one of the release service's hosts."""
 
-import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -10,6 +9,7 @@ import grpc
 
 from boneage.v1 import model_host_pb2, model_host_pb2_grpc
 from services.client import Tls, calling
+from services.core.adapters.triton_addresses import Addresses
 from services.core.errors import ModelContractError, ReleaseError
 from services.release.ports import Version
 
@@ -25,31 +25,31 @@ class _Service:
     channel: grpc.aio.Channel
     models: frozenset[str] = frozenset()
     releases: frozenset[str] = frozenset()
-    stub: model_host_pb2_grpc.ModelHostServiceAsyncStub = field(init=False)
+    stub: "model_host_pb2_grpc.ModelHostServiceAsyncStub" = field(init=False)
 
     def __post_init__(self) -> None:
         self.stub = model_host_pb2_grpc.ModelHostServiceStub(self.channel)
 
 
 class ServicesHost:
-    """Fulfils `ports.ModelHost` by `ModelHostService` at the addresses that `resolve` gives, which may block.
+    """Fulfils `ports.ModelHost` by `ModelHostService` at these addresses.
 
     `knows` tells whether a release's manifest has come to a service: only then can a call name it there.
     """
 
-    def __init__(self, resolve: Callable[[], Sequence[str]], key: str, *, tls: Tls | None = None) -> None:
-        self._resolve, self._metadata, self._tls = resolve, ((KEY, key),), tls
+    def __init__(self, addresses: Addresses, key: str, *, tls: Tls | None = None) -> None:
+        self._addresses, self._metadata, self._tls = addresses, ((KEY, key),), tls
         self._services: dict[str, _Service] = {}
 
     async def backends(self) -> tuple[str, ...]:
         """Addresses now; connections to those that went are closed."""
-        addresses = await asyncio.to_thread(self._resolve)
+        addresses = await self._addresses.look_up()
         for gone in self._services.keys() - set(addresses):
             await self._services.pop(gone).channel.close(None)
         for address in addresses:
             if address not in self._services:
                 self._services[address] = _Service(self._channel(address))
-        return tuple(addresses)
+        return addresses
 
     def runs(self, backend: str, model: str) -> bool:
         """Whether that service runs that model itself, by what it said last."""

@@ -2,6 +2,7 @@
 
 import pytest
 
+from services.core.adapters.triton_addresses import Addresses
 from services.core.runtime.telemetry import Telemetry
 from services.core.runtime.workers import Workers
 from services.release import scrape
@@ -39,7 +40,7 @@ def test_totals_are_put_together_by_release():
 
 def counted(workers, *rounds):
     """Totals after each round of samples by instance."""
-    scraper, urls = scrape.Scraper(list, workers), []
+    scraper, urls = scrape.Scraper(Addresses("127.0.0.1:9", field="test"), workers), []
     for round_ in rounds:
         for url, found in round_.items():
             scraper._count(url, found)
@@ -68,5 +69,5 @@ def test_an_instance_that_came_later_counts_whole(workers):
 
 async def test_an_instance_that_is_away_is_passed_over(workers):
     """One dead address does not keep the others from being counted."""
-    scraper = scrape.Scraper(lambda: ["http://127.0.0.1:9", "file:///etc/hostname"], workers)
+    scraper = scrape.Scraper(Addresses("127.0.0.1:9", field="test"), workers)
     assert await scraper.totals() == {}

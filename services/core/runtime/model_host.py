@@ -69,12 +69,12 @@ class ModelHostServicer(model_host_pb2_grpc.ModelHostServiceServicer):
 
 def host_registration(
     host: VersionHost, releases: Callable[[], Iterable[str]], key_file: Path | None
-) -> Registration | None:
+) -> tuple[Registration, ...]:
     """The servicer to offer; none without a key. Raises ConfigurationError where the key cannot be read."""
     if key_file is None:
-        return None
+        return ()
     servicer = ModelHostServicer(host, releases, read_key(key_file))
-    return Registration(SERVICE, servicer, model_host_pb2_grpc.add_ModelHostServiceServicer_to_server)
+    return (Registration(SERVICE, servicer, model_host_pb2_grpc.add_ModelHostServiceServicer_to_server),)
 
 
 def read_key(key_file: Path) -> str:

@@ -149,7 +149,7 @@ class ReleaseSettings(Settings):
         False, description="Roll new releases out by themselves: shadow, canary, gate; otherwise a person does."
     )
     assessment_metrics: str = Field(
-        "", description="URLs of the assessments' /metrics, commas between; what the gate judges by."
+        "", description="HOST:PORT of the assessments' HTTP ports, commas between; the gate judges by their /metrics."
     )
     shadow_assessments: int = Field(50, ge=0, description="Readings that a new release shadows; 0 skips the shadow.")
     canary_assessments: int = Field(100, ge=1, description="Answers that a canary gives before the gate judges it.")

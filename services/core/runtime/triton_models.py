@@ -2,59 +2,43 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import suppress
 
 import structlog
 
 from services.core.adapters.inference_triton import TritonInference
 from services.core.adapters.model_repository import ModelRepository
-from services.core.domain.release import Release
-from services.core.errors import BoneageError
+from services.core.errors import ModelUnavailableError
+from services.core.runtime.model_host import host_registration
+from services.core.runtime.pinned import PinnedVersions
 from services.core.runtime.process import Process
 from services.core.runtime.server import Registration
+from services.core.runtime.settings import RuntimeSettings
 
-Versions = frozenset[tuple[str, int]]
 
+class Elsewhere:
+    """A `VersionHost` of nothing: models run on Triton, but which releases are known here is still to be told."""
 
-class PinnedVersions:
-    """The versions of `models` that the repository's releases name now; what cannot be read names none."""
+    models: tuple[str, ...] = ()
+    loaded: tuple[tuple[str, int], ...] = ()
 
-    def __init__(self, releases: ModelRepository, models: Sequence[str]) -> None:
-        self._releases = releases
-        self._models = models
-        self._needed = self._of(releases.get())
-
-    def needed(self) -> Versions:
-        """Those of the current release; those that were, while the pointer or its release cannot be read."""
-        with suppress(BoneageError):
-            self._needed = self._of(self._releases.get())
-        return self._needed
-
-    def wanted(self) -> Versions:
-        """Those of all releases that calls may name, the current one's among them."""
-        versions = set(self.needed())
-        with suppress(BoneageError):
-            for release_id in self._releases.wanted():
-                with suppress(BoneageError):
-                    versions |= self._of(self._releases.get(release_id))
-        return frozenset(versions)
-
-    def _of(self, release: Release) -> Versions:
-        return frozenset((model, version) for model, version in release.models.items() if model in self._models)
+    async def serve(self, model: str, versions: frozenset[int]) -> None:
+        """Never: no model is run here."""
+        raise ModelUnavailableError(f"{model} versions {sorted(versions)} are Triton's to load")
 
 
 async def serve_on_triton(
     process: Process,
-    places: str,
+    settings: RuntimeSettings,
     releases: ModelRepository,
     models: Sequence[str],
     register: Callable[[ModelRepository, TritonInference], Registration],
 ) -> None:
-    """Serve by the Tritons at `places` until the process is stopped. Raises ConfigurationError."""
+    """Serve by the Tritons of the settings until the process is stopped. Raises ConfigurationError."""
     versions = PinnedVersions(releases, models)
-    inference = TritonInference(places, versions.wanted)
+    inference = TritonInference(settings.triton_url, versions.wanted)
+    host = host_registration(Elsewhere(), releases.ids, settings.host_key_file)
     try:
-        async with process.serving(register(releases, inference)), asyncio.TaskGroup() as group:
+        async with process.serving(register(releases, inference), *host), asyncio.TaskGroup() as group:
             following = group.create_task(inference.follow())
             telling = group.create_task(tell_readiness(inference, versions.needed, process.set_ready))
             await process.stopped()

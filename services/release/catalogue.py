@@ -1,0 +1,85 @@
+"""The store as the release service uses it: manifests, state and pointer, and what may be deleted."""
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from services.core.adapters.publishing import read_current, read_release, release_ids, set_current
+from services.core.adapters.signing import Trust
+from services.core.adapters.store import Store
+from services.core.domain.contracts import CONTRACTS
+from services.core.domain.release import CARD, Release
+from services.core.domain.routing import Routing
+from services.core.errors import ReleaseError
+from services.release.ports import Verified, Version
+from services.release.state import Event, State, state_from_json, state_to_json
+
+ROUTING: Final = "releases/routing.json"
+CLAIM: Final = "claim"
+"""Stays when a version is deleted: a number is never given twice."""
+
+
+class StoreCatalogue:
+    """Fulfils `ports.Catalogue` for a store, with the keys that are trusted here."""
+
+    def __init__(self, store: Store, trust: Trust) -> None:
+        self._store, self._trust = store, trust
+
+    def ids(self) -> Sequence[str]:
+        """All releases, in the order of their ids."""
+        return release_ids(self._store)
+
+    def release(self, release_id: str) -> Release:
+        """A release as its manifest has it."""
+        return read_release(self._store, release_id)
+
+    def verify(self, release_id: str) -> Verified:
+        """Check the signature over the manifest, and every file against the digest that the manifest states."""
+        release = read_release(self._store, release_id)
+        manifest, place = f"releases/{release_id}.json", f"releases/{release_id}.sig"
+        signature = self._store.read(place) if self._store.exists(place) else None
+        key = self._trust.verify(self._store.read(manifest), signature, name=f"{release_id}.json")
+        if key and not release.files:
+            raise ReleaseError("states no digests, so that its signature says nothing of its files", field=manifest)
+        for path, digest in release.files.items():
+            if self._store.sha256(path) != digest:
+                raise ReleaseError("is not the file that the release was published with", field=path)
+        return Verified(key, len(release.files))
+
+    def read_state(self) -> State:
+        """What was decided last; where the pointer was moved since, that is what counts."""
+        current = read_current(self._store)
+        if not self._store.exists(ROUTING):
+            return State(Routing(current))
+        state = state_from_json(self._store.read(ROUTING), source=ROUTING)
+        if state.routing.current == current:
+            return State(state.routing, (), state.refused, state.retired, state.known, state.events)
+        moved = Event.now("unknown", "promote", "the pointer was moved in the store")
+        return state.routed(Routing(current, previous=state.routing.current), current, moved)
+
+    def write_state(self, state: State) -> None:
+        """The state first, the pointer last: who reads the pointer finds what it stands for."""
+        self._store.replace(ROUTING, state_to_json(state))
+        if read_current(self._store) != state.routing.current:
+            set_current(self._store, state.routing.current)
+
+    def versions(self) -> Sequence[Version]:
+        """All versions that are whole."""
+        return list(self._versions())
+
+    def _versions(self) -> Iterator[Version]:
+        for model in CONTRACTS:
+            for name in self._store.list(model):
+                if name.isdecimal() and self._store.exists(f"{model}/{name}/{CARD}"):
+                    yield model, int(name)
+
+    def delete_release(self, release_id: str) -> None:
+        """The manifest first: what is half deleted is no release any more."""
+        self._store.delete(f"releases/{release_id}.json")
+        self._store.delete(f"releases/{release_id}.sig")
+
+    def delete_version(self, version: Version) -> None:
+        """The card first: what is half deleted is no version any more."""
+        folder = f"{version[0]}/{version[1]}"
+        names = [name for name in self._store.list(folder) if name not in {CARD, CLAIM}]
+        for name in (CARD, *names):
+            self._store.delete(f"{folder}/{name}")

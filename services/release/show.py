@@ -1,0 +1,21 @@
+"""Shows the routing in the metrics, so that dashboards and alerts know which release a figure belongs to."""
+
+from dataclasses import asdict
+
+from services.core.runtime.telemetry import Telemetry
+from services.release.pipeline import ReleasePipeline
+
+
+async def show_routing(pipeline: ReleasePipeline, telemetry: Telemetry) -> None:
+    """Follow the routing until it ends."""
+    async for routing in pipeline.watch():
+        telemetry.releases.clear()
+        telemetry.baseline_mae_months.clear()
+        for role, release in asdict(routing).items():
+            if role != "canary_permille" and release:
+                telemetry.releases.labels(release, role).set(1)
+        telemetry.canary_permille.set(routing.canary_permille)
+        for release_id in routing.releases:
+            release = (await pipeline.get(release_id)).release
+            if release is not None and release.baseline_mae_months is not None:
+                telemetry.baseline_mae_months.labels(release_id).set(release.baseline_mae_months)
