@@ -107,9 +107,12 @@ def serve(
     triton_url: Annotated[
         str, typer.Option(metavar="HOST:PORT[,...]", help="Triton's gRPC; a name stands for all its addresses.")
     ] = "",
+    store: Annotated[
+        str, typer.Option(metavar="URL", help="Serve the releases of this store: a folder, or s3://BUCKET/PREFIX.")
+    ] = "",
 ) -> None:
     """Run all services in one process group until a signal comes, or one service."""
-    runtime = serving.runtime_environment(inference, triton_url)
+    runtime = serving.runtime_environment(inference, triton_url, store)
     if name:
         serving.replace_by(name, port, runtime)
     raise typer.Exit(run(serving.serve_all(DEFAULT_PORT if port is None else port, runtime), stopped_exit_code=0))

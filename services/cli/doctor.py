@@ -12,7 +12,7 @@ from services.cli.environment import Finding, check_packages, check_python
 from services.cli.supervisor import LOOPBACK, is_serving
 from services.cli.terminal import table_console
 from services.core.adapters.inference_onnxruntime import load_session
-from services.core.adapters.model_store import ReleaseStore
+from services.core.adapters.model_repository import ModelRepository
 from services.core.errors import BoneageError, ConfigurationError
 from services.core.runtime.settings import ModelSettings, ServerSettings, read_settings
 
@@ -55,7 +55,7 @@ def check_models() -> Iterator[Finding]:
     """That the current release is whole, and that each of its models loads with the tensors agreed on."""
     root = read_settings(ModelSettings).model_repository
     try:
-        release = ReleaseStore(root).get()
+        release = ModelRepository(root).get()
         for model, version in release.models.items():
             load_session(root, model, version, threads=1)
     except BoneageError as error:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from services.cli.report import RealPerformance
-from services.core.adapters.model_store import ReleaseStore
+from services.core.adapters.model_repository import ModelRepository
 from services.core.errors import BoneageError
 from services.core.runtime.settings import ModelSettings, read_settings
 
@@ -17,7 +17,7 @@ def repository() -> Path:
 def reader_card(root: Path, release_id: str) -> dict[str, Any]:
     """The card of the model that reads in a release; empty where the repository at `root` does not hold it."""
     try:
-        store = ReleaseStore(root)
+        store = ModelRepository(root)
         release = store.get(release_id)
         return dict(store.card(release.reader, release.models[release.reader]))
     except BoneageError:

@@ -8,22 +8,24 @@ from typing import Final
 
 from rich.table import Table
 
+from services.cli.store_supervisor import StoreSupervisor
 from services.cli.supervisor import TLS_KEYS, Child, Supervisor, command_of
 from services.cli.terminal import say, table_console
 from services.cli.usage import UsageError
 
 INFERENCE: Final = "BONEAGE_INFERENCE"
 TRITON_URL: Final = "BONEAGE_TRITON_URL"
+STORE: Final = "BONEAGE_STORE"
 
 
-def runtime_environment(inference: str | None, triton_url: str) -> dict[str, str]:
-    """The settings of services that say where models run; only what was given. Raises UsageError for half of it."""
+def runtime_environment(inference: str | None, triton_url: str, store: str = "") -> dict[str, str]:
+    """The settings of services that say where models run and lie; only what was given. Raises UsageError for half."""
     chosen = inference or os.environ.get(INFERENCE) or "onnxruntime"
     if chosen == "triton" and not (triton_url or os.environ.get(TRITON_URL)):
         raise UsageError("--inference triton needs to know where: --triton-url HOST:PORT[,HOST:PORT...]")
     if triton_url and chosen != "triton":
         raise UsageError("--triton-url goes with --inference triton")
-    return {key: value for key, value in ((INFERENCE, inference), (TRITON_URL, triton_url)) if value}
+    return {key: value for key, value in ((INFERENCE, inference), (TRITON_URL, triton_url), (STORE, store)) if value}
 
 
 def replace_by(name: str, port: int | None, runtime: Mapping[str, str]) -> None:
@@ -37,10 +39,13 @@ async def serve_all(port: int, runtime: Mapping[str, str]) -> int:
     """Run all services until a signal ends this task, or until one of them ends, which is an error."""
     if keys := [key for key in os.environ if key.startswith(TLS_KEYS)]:
         raise UsageError(f"{keys[0]} is for single services (boneage serve NAME); a group talks over the loopback only")
-    supervisor = Supervisor(port=port, log=sys.stderr, environment=runtime)
+    kind = StoreSupervisor if runtime.get(STORE) or os.environ.get(STORE) else Supervisor
+    supervisor = kind(port=port, log=sys.stderr, environment=runtime)
     async with supervisor.running() as address:
         table_console().print(table_of(supervisor.children))
         print(f"assess with: boneage assess --server {address} PATH", flush=True)
+        if isinstance(supervisor, StoreSupervisor):
+            print(f"releases with: boneage release --server {supervisor.release_address} list", flush=True)
         ended = await supervisor.first_to_end()
         await asyncio.sleep(0)
         say(f"{ended.name} ended with exit code {ended.process.returncode}, so all services are stopped:")
@@ -52,5 +57,6 @@ def table_of(children: list[Child]) -> Table:
     """Addresses of the services."""
     table = Table("service", "gRPC", "metrics and health", "process")
     for child in children:
-        table.add_row(child.name, child.address, f"http://{child.http_address}", str(child.process.pid))
+        ports = (child.address, f"http://{child.http_address}") if child.grpc_port else ("", "")
+        table.add_row(child.name, *ports, str(child.process.pid))
     return table

@@ -18,7 +18,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from services.core.runtime.settings import available_cores
 
-ServiceName = Literal["segmentation", "enhancement", "regression", "cam", "assessment"]
+ServiceName = Literal["segmentation", "enhancement", "regression", "cam", "assessment", "release"]
+ASSESSMENT: Final = "assessment"
 MODEL_SERVICES: Final[tuple[ServiceName, ...]] = ("segmentation", "enhancement", "regression", "cam")
 LOOPBACK: Final = "127.0.0.1"
 TLS_KEYS: Final = ("BONEAGE_TLS_", "BONEAGE_STAGE_TLS_")
@@ -93,7 +94,7 @@ class Supervisor:
         with tempfile.TemporaryDirectory(prefix="boneage-") as folder:
             try:
                 await self._start_in_time(Path(folder))
-                yield self.children[-1].address
+                yield next(child.address for child in self.children if child.name == ASSESSMENT)
             finally:
                 await self._stop()
 
@@ -115,16 +116,22 @@ class Supervisor:
             raise ServiceStartError(f"the services were not ready within {READY_TIMEOUT_S:.0f} s") from None
 
     async def _start(self, folder: Path) -> None:
-        models = [await self._spawn(name, folder, self._model_environment(name)) for name in MODEL_SERVICES]
-        await asyncio.gather(*(_wait_until_ready(child) for child in models))
-        addresses = {f"BONEAGE_{child.name.upper()}_ADDRESS": child.address for child in models}
-        assessment = await self._spawn("assessment", folder, addresses | {"BONEAGE_GRPC_PORT": str(self._port)})
-        await _wait_until_ready(assessment)
+        models = [await self.spawn(name, folder, self.model_environment(name)) for name in MODEL_SERVICES]
+        await asyncio.gather(*(wait_until_ready(child) for child in models))
+        await self.start_assessment(folder, models)
 
-    def _model_environment(self, name: str) -> dict[str, str]:
+    async def start_assessment(self, folder: Path, models: Sequence[Child], **told: str) -> None:
+        """Start it above the model services, and wait until it is ready."""
+        addresses = {f"BONEAGE_{child.name.upper()}_ADDRESS": child.address for child in models}
+        port = {"BONEAGE_GRPC_PORT": str(self._port)}
+        await wait_until_ready(await self.spawn(ASSESSMENT, folder, {**addresses, **port, **told}))
+
+    def model_environment(self, name: str) -> dict[str, str]:
+        """What a model service is told."""
         return {"BONEAGE_GRPC_PORT": "0", "BONEAGE_ONNX_THREADS": str(self._threads[name])}
 
-    async def _spawn(self, name: str, folder: Path, environment: Mapping[str, str]) -> Child:
+    async def spawn(self, name: str, folder: Path, environment: Mapping[str, str]) -> Child:
+        """Start one process; it is stopped with the others."""
         ready_file = folder / f"{name}.json"
         own = {"BONEAGE_READY_FILE": str(ready_file), "BONEAGE_HOST": LOOPBACK, "BONEAGE_HTTP_PORT": "0"}
         own["BONEAGE_STOP_WITH_STDIN"] = "true"  # we hold the other end, and let go of it even when we are killed
@@ -150,7 +157,8 @@ class Supervisor:
 
     async def _stop(self) -> None:
         """Ask the assessment to end first, so that what it is at can still reach the models."""
-        for group in (self.children[len(MODEL_SERVICES) :], self.children[: len(MODEL_SERVICES)]):
+        first = [child for child in self.children if child.name == ASSESSMENT]
+        for group in (first, [child for child in self.children if child not in first]):
             await asyncio.shield(_stop_all(group))
 
 
@@ -174,18 +182,20 @@ async def is_serving(address: str, *, timeout_s: float) -> bool:
     return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)
 
 
-async def _wait_until_ready(child: Child) -> None:
+async def wait_until_ready(child: Child) -> None:
+    """Wait until it serves. Raises ServiceStartError where it ends before that."""
     while not child.ready_file.exists():
-        await _check_alive(child)
+        await check_alive(child)
         await asyncio.sleep(POLL_S)
     ports = json.loads(child.ready_file.read_text())
     child.grpc_port, child.http_port = ports["grpc_port"], ports["http_port"]
     while not await is_serving(child.address, timeout_s=1.0):
-        await _check_alive(child)
+        await check_alive(child)
         await asyncio.sleep(POLL_S)
 
 
-async def _check_alive(child: Child) -> None:
+async def check_alive(child: Child) -> None:
+    """Raises ServiceStartError, with its last lines, where it has ended."""
     if child.process.returncode is None:
         return
     if child.reader is not None:

@@ -76,7 +76,8 @@ def test_long_reason_is_cut() -> None:
         (grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded", errors.DeadlineExceededError),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, "too many", errors.OverloadedError),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, "Sent message larger than max (9 vs. 8)", errors.ImageTooLargeError),
-        (grpc.StatusCode.PERMISSION_DENIED, "", errors.BoneageError),
+        (grpc.StatusCode.PERMISSION_DENIED, "", errors.PermissionDeniedError),
+        (grpc.StatusCode.DATA_LOSS, "", errors.BoneageError),
     ],
 )
 def test_status_of_others_means_something_too(
