@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from services.assessment import pipeline as assessment
 from services.core.adapters.imaging import Decoded
 from services.core.adapters.inference_onnxruntime import load_session, run
-from services.core.adapters.model_store import ReleaseStore
+from services.core.adapters.model_repository import ModelRepository
 from services.core.domain.contracts import ENHANCER, REGRESSOR, SEGMENTER
 from services.core.domain.gates import Abstention
 from services.core.domain.preprocess import Image
@@ -25,7 +25,7 @@ class DirectChain:
     """Reads radiographs with the current release of `root`; `threads` of each model's session by its stage's name."""
 
     def __init__(self, root: Path, threads: Mapping[str, int]) -> None:
-        self.release = ReleaseStore(root).get()
+        self.release = ModelRepository(root).get()
         self._models = {name: ModelVersion(name, version) for name, version in self.release.models.items()}
         self._sessions = {
             name: load_session(root, name, version, threads=threads[STAGE_OF[name]])

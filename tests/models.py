@@ -7,6 +7,7 @@ classifier tells dark hands from bright ones in the same way.
 
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 import numpy as np
@@ -14,7 +15,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from services.core.adapters.model_store import preprocessing_sha256, publish_model, write_release
+from services.core.adapters.model_repository import preprocessing_sha256
+from services.core.adapters.publishing import publish_model, publish_release
+from services.core.adapters.store import Store
 from services.core.domain.contracts import CLASSIFIER, CONTRACTS, ENHANCER, REGRESSOR, SEGMENTER, SEX_ORDER
 from services.core.domain.gates import GateThresholds, Reason, TypicalityLimit
 from services.core.domain.release import ClassCalibration, IntervalCell, Release
@@ -28,6 +31,8 @@ LOGITS_PER_BRIGHTNESS: Final = (-4.0, 4.0)
 TEMPERATURE: Final = 2.0
 SET_PROBABILITY: Final = 0.3
 RELEASE_ID: Final = "tiny-1"
+MADE_BY_HAND: Final = "nothing: made by hand"
+MADE_BY_HAND: Final = "nothing: made by hand"
 GRID: Final = 7
 OPSET: Final = 18
 
@@ -121,16 +126,23 @@ def tiny_release(release_id: str = RELEASE_ID, *, version: int = 1, variations: 
 def write_repository(root: Path, variations: Variations | None = None) -> Path:
     """A model repository with one release, which is current."""
     chosen = variations or Variations()
-    models = {SEGMENTER: segmenter(), ENHANCER: enhancer(inventing=chosen.inventing)}
-    models |= {CLASSIFIER: classifier()} if chosen.classes else {REGRESSOR: regressor()}
-    for name, model in models.items():
-        weights = root / f"{name}.onnx"
-        root.mkdir(parents=True, exist_ok=True)
-        onnx.save(model, str(weights))
-        publish_model(root, CONTRACTS[name], 1, weights, {"model": name, "trained_on": "nothing: made by hand"})
-        weights.unlink()
-    write_release(root, tiny_release(variations=chosen), current=True)
+    publish_tiny(Store(str(root)), tiny_release(variations=chosen), inventing=chosen.inventing)
     return root
+
+
+def publish_tiny(
+    store: Store, release: Release, *, private_key: Path | None = None, inventing: bool = False, current: bool = True
+) -> Release:
+    """Publish a release, and those of its versions that the store lacks."""
+    models = {SEGMENTER: segmenter(), ENHANCER: enhancer(inventing=inventing)}
+    models |= {CLASSIFIER: classifier()} if release.classes else {REGRESSOR: regressor()}
+    with TemporaryDirectory() as folder:
+        for name, model in models.items():
+            if not store.exists(f"{name}/{release.models[name]}/card.json"):
+                weights = Path(folder) / name
+                onnx.save(model, str(weights))
+                publish_model(store, CONTRACTS[name], release.models[name], weights, {"trained_on": MADE_BY_HAND})
+    return publish_release(store, release, private_key=private_key, current=current)
 
 
 def hand_picture(height: int = 320, width: int = 260) -> NDArray[np.float32]:

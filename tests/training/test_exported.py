@@ -5,7 +5,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the training extra: pip install -e '.[training]'")
 
-from services.core.adapters.model_store import model_file  # noqa: E402
+from services.core.adapters.model_repository import model_file  # noqa: E402
 from services.core.domain.contracts import CONTRACTS, ENHANCER, SEGMENTER  # noqa: E402
 from services.core.runtime.settings import ModelSettings, read_settings  # noqa: E402
 from training.enhancement.hands import load_enhancer, load_segmenter  # noqa: E402

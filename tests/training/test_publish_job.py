@@ -13,7 +13,7 @@ import yaml
 torch = pytest.importorskip("torch", reason="needs the training extra: pip install -e '.[training]'")
 
 from services.core.adapters.inference_onnxruntime import load_session  # noqa: E402
-from services.core.adapters.model_store import ReleaseStore, model_file  # noqa: E402
+from services.core.adapters.model_repository import ModelRepository, model_file  # noqa: E402
 from services.core.domain.contracts import CONTRACTS, SEX_ORDER  # noqa: E402
 from services.core.domain.preprocess import HAND_PX  # noqa: E402
 from services.core.runtime.settings import ModelSettings, read_settings  # noqa: E402
@@ -128,7 +128,7 @@ def release_of(project, tmp_path, target, model, **changes):
     } | changes  # fmt: skip
     done = publish(tmp_path, **values)
     assert done.returncode == 0, done.stderr
-    return ReleaseStore(store), values
+    return ModelRepository(store), values
 
 
 def test_a_release_of_ages_without_sexes_is_published_and_calibrated_again(project, tmp_path):
@@ -148,7 +148,7 @@ def test_a_release_of_ages_without_sexes_is_published_and_calibrated_again(proje
 
     again = publish(tmp_path, **values | {"reader": None, "release": "2031.1.2", "turned_share": 0.2})
     assert again.returncode == 0, again.stderr
-    second = ReleaseStore(store.root).get()
+    second = ModelRepository(store.root).get()
     assert (second.id, second.models, second.interval_cells) == ("2031.1.2", release.models, release.interval_cells)
     limits = {limit.name: limit.minimum for limit in release.gates.typicality}
     for limit in second.gates.typicality:

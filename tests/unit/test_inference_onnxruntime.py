@@ -9,8 +9,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from services.core.adapters import inference_onnxruntime
-from services.core.adapters.inference_onnxruntime import OnnxRuntimeInference
-from services.core.adapters.model_store import model_file, publish_model
+from services.core.adapters.inference_onnxruntime import OnnxRuntimeInference, open_session
+from services.core.adapters.model_repository import model_file
 from services.core.domain.contracts import CONTRACTS, ENHANCER, REGRESSOR, SEGMENTER
 from services.core.errors import (
     DeadlineExceededError,
@@ -174,13 +174,10 @@ def test_damaged_weights_are_not_loaded(tmp_path):
         OnnxRuntimeInference(tmp_path, {SEGMENTER: [1]}, threads=1, queue=1)
 
 
-def test_what_is_no_model_breaks_the_contract(tmp_path):
+def test_what_is_no_model_breaks_the_contract():
     """A file that ONNX Runtime cannot load is told as such."""
-    weights = tmp_path / "weights"
-    weights.write_bytes(b"not a model")
-    publish_model(tmp_path, CONTRACTS[SEGMENTER], 1, weights, {})
     with pytest.raises(ModelContractError, match="no model that loads"):
-        OnnxRuntimeInference(tmp_path, {SEGMENTER: [1]}, threads=1, queue=1)
+        open_session(b"not a model", CONTRACTS[SEGMENTER], threads=1)
 
 
 @pytest.mark.parametrize(
@@ -192,13 +189,11 @@ def test_what_is_no_model_breaks_the_contract(tmp_path):
         ("radiograph", ["batch", 1, 256, 256], TensorProto.DOUBLE, "input radiograph is"),
     ],
 )
-def test_other_tensors_break_the_contract(tmp_path, name, shape, kind, reason):
+def test_other_tensors_break_the_contract(name, shape, kind, reason):
     """A model with another name, size, rank or type of tensor is refused when it is loaded."""
-    weights = tmp_path / "weights"
-    onnx.save(_identity(name, shape, kind), str(weights))
-    publish_model(tmp_path, CONTRACTS[SEGMENTER], 1, weights, {})
+    weights = _identity(name, shape, kind).SerializeToString()
     with pytest.raises(ModelContractError, match=reason):
-        OnnxRuntimeInference(tmp_path, {SEGMENTER: [1]}, threads=1, queue=1)
+        open_session(weights, CONTRACTS[SEGMENTER], threads=1)
 
 
 def _identity(name: str, shape: list[str | int], kind: int) -> onnx.ModelProto:

@@ -11,7 +11,7 @@ import torch
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
-from services.core.adapters.model_store import preprocessing_sha256
+from services.core.adapters.model_repository import preprocessing_sha256
 from services.core.domain.gates import structure_change
 from services.core.domain.postprocess import hand_mask
 from services.core.domain.preprocess import (

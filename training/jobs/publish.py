@@ -18,13 +18,9 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import nn
 
-from services.core.adapters.model_store import (
-    model_file,
-    preprocessing_sha256,
-    publish_model,
-    release_file,
-    write_release,
-)
+from services.core.adapters.model_repository import preprocessing_sha256
+from services.core.adapters.publishing import publish_model, publish_release
+from services.core.adapters.store import Store
 from services.core.domain.contracts import CONTRACTS, ENHANCER, SEGMENTER, SEX_ORDER
 from services.core.domain.gates import GateThresholds
 from services.core.domain.release import Release
@@ -43,6 +39,7 @@ from training.models.served import ServedReader, ServedSegmenter
 from training.publish.averaging import mean_weights
 from training.publish.export import export, parity
 from training.publish.kinds import Kind, Measured, kind_of
+from training.publish.store import check_release, published_weights, store_errors
 from training.run.exits import BadConfigurationError
 from training.transfer.target import AgeTarget, CategoryTarget
 
@@ -66,7 +63,8 @@ class PublishConfig(JobConfig):
     masks: Path | None = None  # outlines that score a segmenter
     never_train: Path = MASK_TEST_CSV
     hands: Path
-    store: Path
+    store: str  # a folder, or s3://BUCKET/PREFIX
+    signing_key: Path | None = None  # PEM, of an elliptic key; the release is not signed without
     work: Path
     release: str
     versions: dict[str, int]
@@ -132,20 +130,21 @@ class Material:
         return np.asarray(self.prepared.columns[column][self.rows[chosen]], np.float32)
 
 
+@store_errors()
 def run(config: PublishConfig) -> None:
     """Do all of it; nothing is written to the store before everything is proven."""
-    if release_file(config.store, config.release).exists():
-        raise BadConfigurationError(f"release {config.release} is in {config.store} already; releases never change")
-    files = {name: model_file(config.store, name, config.versions[name]) for name in config.versions}
-    if absent := [name for name in files if name not in config.weights and not files[name].exists()]:
-        raise BadConfigurationError(f"{config.store} lacks that version of {', '.join(absent)}; or name its weights")
+    store = Store(config.store)
+    check_release(store, config.release, config.signing_key)
+    files = published_weights(store, config.versions, config.work / "published")
+    if absent := [name for name in config.versions if name not in {*files, *config.weights}]:
+        raise BadConfigurationError(f"the store lacks that version of {', '.join(absent)}; or name its weights")
     cv2.setNumThreads(1)
     torch.manual_seed(config.seed)
     radiographs = config.dataset.read()
     material = _material(config, files, [r for r in radiographs if r.part in MEASURED])
     training = [r for r in radiographs if r.part == "train"]
     networks = _networks(config, training, files)
-    new = [name for name in networks if not files[name].exists()]
+    new = [name for name in networks if name not in files]
     for name in new:
         files[name] = config.work / name / "model.onnx"
         export(networks[name].to(memory_format=torch.contiguous_format), CONTRACTS[name], files[name])
@@ -176,8 +175,8 @@ def run(config: PublishConfig) -> None:
             else _measured(config, name, files[name])
         )
         card = _card(config, training, name) | {"metrics": figures, "parity": agreement[name]}
-        publish_model(config.store, CONTRACTS[name], config.versions[name], files[name], card)
-    write_release(config.store, release, current=True)
+        publish_model(store, CONTRACTS[name], config.versions[name], files[name], card)
+    publish_release(store, release, private_key=config.signing_key, current=True)
 
 
 def _material(config: PublishConfig, files: Mapping[str, Path], radiographs: Sequence[Radiograph]) -> Material:

@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from services.core.adapters.model_store import verified_model_file
+from services.core.adapters.model_repository import verified_model_bytes
 from services.core.domain.contracts import CONTRACTS, ModelContract
 from services.core.domain.ports import Tensors
 from services.core.domain.tensors import check_inputs, check_names, fits
@@ -29,11 +29,14 @@ class OnnxRuntimeInference:
     """
 
     def __init__(self, root: Path, versions: Mapping[str, Iterable[int]], *, threads: int, queue: int) -> None:
+        self._root, self._threads = root, threads
         self._sessions = {
             (model, version): load_session(root, model, version, threads=threads)
             for model, numbers in versions.items()
             for version in numbers
         }
+        self.models = frozenset(versions)
+        self._changing = asyncio.Lock()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="inference")
         self._turn = asyncio.Lock()
         self._queue = queue
@@ -64,6 +67,27 @@ class OnnxRuntimeInference:
         """Whether that version is loaded."""
         return (model, version) in self._sessions
 
+    @property
+    def loaded(self) -> frozenset[tuple[str, int]]:
+        """Versions that answer now."""
+        return frozenset(self._sessions)
+
+    async def serve(self, model: str, versions: frozenset[int]) -> None:
+        """Have exactly these versions of a model loaded; calls that run on one that goes are answered by it.
+
+        Raises ModelUnavailableError, ReleaseError or ModelContractError for a version that cannot be loaded: then
+        nothing has changed.
+        """
+        async with self._changing:
+            served = {number for name, number in self._sessions if name == model}
+            new = {
+                (model, number): await asyncio.to_thread(load_session, self._root, model, number, threads=self._threads)
+                for number in sorted(versions - served)
+            }
+            # In one go, so that no call finds half of it.
+            kept = {key: session for key, session in self._sessions.items() if key[0] != model or key[1] in versions}
+            self._sessions = kept | new
+
     def _session(self, model: str, version: int) -> onnxruntime.InferenceSession:
         try:
             return self._sessions[model, version]
@@ -89,7 +113,11 @@ def run(session: onnxruntime.InferenceSession, inputs: Tensors) -> dict[str, NDA
 
 def load_session(root: Path, model: str, version: int, *, threads: int) -> onnxruntime.InferenceSession:
     """Load one version. Raises ModelUnavailableError, and ReleaseError or ModelContractError where it is not right."""
-    path = verified_model_file(root, model, version)
+    return open_session(verified_model_bytes(root, model, version), CONTRACTS[model], threads=threads)
+
+
+def open_session(weights: bytes, contract: ModelContract, *, threads: int) -> onnxruntime.InferenceSession:
+    """A session of the ONNX file that these bytes are. Raises ModelContractError where it is not what was agreed on."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -101,10 +129,10 @@ def load_session(root: Path, model: str, version: int, *, threads: int) -> onnxr
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     providers = [name for name in PROVIDERS if name in onnxruntime.get_available_providers()]
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+        session = onnxruntime.InferenceSession(weights, options, providers=providers)
     except Exception as error:  # the runtime raises a dozen types of its own, all of them meaning the file
-        raise ModelContractError(f"{model} {version} is no model that loads: {error}") from error
-    check_contract(CONTRACTS[model], session)
+        raise ModelContractError(f"{contract.name}: this is no model that loads: {error}") from error
+    check_contract(contract, session)
     return session
 
 

@@ -1,8 +1,9 @@
 """The manifest of a release as JSON, `releases/ID.json`, to and from the domain's `Release`; it is checked whole."""
 
 import math
+import re
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 
@@ -10,6 +11,11 @@ from services.core.domain.contracts import CLASSIFIER, ENHANCER, REGRESSOR, SEGM
 from services.core.domain.gates import GateThresholds, Reason, TypicalityLimit
 from services.core.domain.release import ClassCalibration, IntervalCell, Release
 from services.core.errors import ReleaseError
+
+RELEASE_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+# Both become parts of paths: only plain names are let in.
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 def _finite(value: float) -> float | None:
@@ -56,15 +62,15 @@ class _Classes(_Part):
 
 
 class _Manifest(_Part):
-    id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
-    models: dict[str, Annotated[int, Field(ge=1)]]
-    preprocessing_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    id: Name
+    models: dict[Name, Annotated[int, Field(ge=1)]]
+    preprocessing_sha256: Digest
     interval_level: float = Field(gt=0, lt=1)
     interval_cells: list[_Cell] = []
     gates: _Gates
     baseline_mae_months: float | None = Field(default=None, gt=0)
     classes: _Classes | None = None
-    files: dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = {}
+    files: dict[str, Digest] = {}
 
 
 def release_to_json(release: Release) -> str:
@@ -96,7 +102,10 @@ def release_from_json(text: str, *, source: str) -> Release:
     values["interval_cells"] = tuple(IntervalCell(**dict(cell)) for cell in manifest.interval_cells)
     limits = tuple(TypicalityLimit(**dict(limit)) for limit in manifest.gates.typicality)
     values["gates"] = GateThresholds(**{**dict(manifest.gates), "typicality": limits})
-    return Release(**values)
+    release = Release(**values)
+    if release.files and set(release.files) != set(release.paths):
+        raise ReleaseError("files: they are not those of the versions that it pins", field=source)
+    return release
 
 
 def _check_ages(manifest: _Manifest, source: str) -> None:

@@ -2,9 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from services.core.domain.contracts import CLASSIFIER, REGRESSOR, Sex
 from services.core.domain.gates import GateThresholds
+
+WEIGHTS: Final = "model.onnx"
+CARD: Final = "card.json"
+"""The files of a version, NAME/VERSION/FILE in a repository."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,11 @@ class Release:
     baseline_mae_months: float | None = None
     classes: ClassCalibration | None = None
     files: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Places in a repository of every file of its versions."""
+        return tuple(f"{model}/{version}/{name}" for model, version in self.models.items() for name in (WEIGHTS, CARD))
 
     @property
     def reader(self) -> str:
