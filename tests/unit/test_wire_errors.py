@@ -86,4 +86,4 @@ def test_status_of_others_means_something_too(
     """What a proxy or the gRPC library itself says is told as the nearest error of ours, never without a text."""
     error = from_call_error(failed_call(code, details))
     assert type(error) is kind
-    assert error.reason == (details or "permission denied")
+    assert error.reason == (details or code.name.lower().replace("_", " "))
