@@ -6,12 +6,28 @@ from pathlib import Path
 
 import pytest
 
-from boneage.v1 import assessment_pb2, cam_pb2, enhancement_pb2, regression_pb2, segmentation_pb2
+from boneage.v1 import (
+    assessment_pb2,
+    cam_pb2,
+    enhancement_pb2,
+    model_host_pb2,
+    regression_pb2,
+    release_pb2,
+    segmentation_pb2,
+)
 from services.cli.commands import app
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
-PROTOS = (assessment_pb2, cam_pb2, enhancement_pb2, regression_pb2, segmentation_pb2)
+PROTOS = (
+    assessment_pb2,
+    cam_pb2,
+    enhancement_pb2,
+    model_host_pb2,
+    regression_pb2,
+    release_pb2,
+    segmentation_pb2,
+)
 
 
 @pytest.fixture(scope="module")
