@@ -26,7 +26,7 @@ $(VENV)/.serving: pyproject.toml constraints.txt | $(VENV)/.created
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/.created
 	@echo "Installing what the services, the tests and the checks need into $(VENV) ..."
-	$(PIP) --editable '.[serving,cpu,test,dev]'
+	$(PIP) --editable '.[serving,cpu,release,test,dev]'
 	@touch $@ $(VENV)/.serving
 
 $(VENV)/.training: $(VENV)/.test

@@ -134,7 +134,7 @@ def _write_signature(store: Store, release_id: str, signature: bytes) -> None:
 
 def _digests(store: Store, release: Release) -> dict[str, str]:
     """SHA-256 of every file that the release pins, as the store has it. Raises ReleaseError."""
-    digests = {}
+    digests: dict[str, str] = {}
     for model, version in release.models.items():
         weights, card = (f"{model}/{version}/{name}" for name in (WEIGHTS, CARD))
         if not store.exists(card):
