@@ -4,12 +4,14 @@ import asyncio
 import signal
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
+from tritonclient.grpc import InferInput
+from tritonclient.grpc.aio import InferenceServerClient
 
 from boneage.v1 import (
     assessment_pb2,
@@ -33,6 +35,8 @@ CLIENTS: Final = 8
 WHOLE_EVERY: Final = 10
 """One call in so many is a whole assessment, the others read a prepared hand."""
 PACKAGE: Final = "boneage.v1"
+QUIET_S: Final = 4.0
+"""Without a change for so long nothing runs any more: longer than the slowest inference."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +135,7 @@ class Load:
 
 
 @asynccontextmanager
-async def loading(group: Group, cases: Sequence[Case]):
+async def loading(group: Group, cases: Sequence[Case]) -> AsyncIterator[Load]:
     """A load whose channels are closed at the end."""
     load = Load(group, cases)
     try:
@@ -287,7 +291,8 @@ async def overloaded(group: Group, cases: Sequence[Case], *, seconds: float, tim
         peak = await _rate(load, seconds / 2)
     before = _memory(group)
     async with loading(group, cases) as load:
-        began_s, tasks = time.monotonic(), []
+        began_s = time.monotonic()
+        tasks: list[asyncio.Task[None]] = []
         while (passed_s := time.monotonic() - began_s) < seconds:
             due = range(len(tasks) + 1, int(passed_s * peak * times) + 1)
             tasks += [asyncio.create_task(load.call(number)) for number in due]
@@ -376,3 +381,91 @@ async def paired_ms(ours: Measure, direct: Measure, *, rounds: int) -> tuple[lis
             await measure()
             kept.append((time.perf_counter() - began_s) * 1e3)
     return times
+
+
+@dataclass(slots=True)
+class Cancelled:
+    """Inferences of each model that ended later than 100 ms after all callers had gone."""
+
+    calls: int
+    late: dict[str, int]
+
+
+async def cancelled(group: Group, cases: Sequence[Case], *, calls: int = 12) -> Cancelled:
+    """Test 3, its end: callers go in the middle of their assessments; what is queued for them must not run."""
+    stub_channel = group.channel("assessment", f"{PACKAGE}.AssessmentService")
+    stub = assessment_pb2_grpc.AssessmentServiceStub(stub_channel)
+    before = await asyncio.to_thread(_executed, group)
+    asked = [
+        stub.Assess(assessment_pb2.AssessRequest(radiograph=cases[n % len(cases)].radiograph), timeout=60)
+        for n in range(calls)
+    ]
+
+    async def under_way() -> bool:
+        return await asyncio.to_thread(_executed, group) != before
+
+    await until(under_way, timeout_s=60)
+    for call in asked:
+        call.cancel()
+    await asyncio.gather(*asked, return_exceptions=True)
+    await asyncio.sleep(0.1)  # what the promise allows
+    then = await asyncio.to_thread(_executed, group)
+    last, since_s = then, time.monotonic()
+    while time.monotonic() - since_s < QUIET_S:
+        now = await asyncio.to_thread(_executed, group)
+        if now != last:
+            last, since_s = now, time.monotonic()
+        await asyncio.sleep(0.1)
+    await stub_channel.close(None)
+    return Cancelled(calls, {name: last[name] - then[name] for name in then})
+
+
+def _executed(group: Group) -> dict[str, int]:
+    """Inferences that have ended, by model."""
+    return {
+        name: sum(server.count("count", name) for server in group.tritons) for name in group.publisher.release.models
+    }
+
+
+async def overhead_ms(group: Group, case: Case, *, rounds: int) -> tuple[list[float], list[float]]:
+    """Test 4: one client asks the regression service, and Triton itself for the same hand, in turn."""
+    pixels = np.frombuffer(case.hand.raw.data, "<f4").reshape(1, 1, case.hand.raw.size.height, case.hand.raw.size.width)
+    model = group.publisher.release.reader
+    async with (
+        group.channel("regression", f"{PACKAGE}.RegressionService") as channel,
+        InferenceServerClient(group.tritons[0].address) as triton,
+        group.releases() as releases,
+    ):
+        stub = regression_pb2_grpc.RegressionServiceStub(channel)
+        version = str((await releases.get()).summary.models[model])
+        request = regression_pb2.EstimateBoneAgeRequest(hand=case.hand, sex=common_pb2.SEX_FEMALE)
+
+        async def ours() -> None:
+            await stub.EstimateBoneAge(request, timeout=DEADLINE_S)
+
+        async def direct() -> None:
+            tensor = InferInput("hand", pixels.shape, "FP32")
+            tensor.set_data_from_numpy(pixels)
+            await triton.infer(model, [tensor], model_version=version)
+
+        await paired_ms(ours, direct, rounds=5)
+        return await paired_ms(ours, direct, rounds=rounds)
+
+
+async def until_left(group: Group, server: Triton) -> None:
+    """Wait until the load goes round a Triton that is gone: all that is asked is answered."""
+    assert not await asyncio.to_thread(server.is_live)
+    await group.until_serving(*MODEL_SERVICES, "assessment")
+
+
+async def until_shared(group: Group, cases: Sequence[Case], server: Triton, *, timeout_s: float) -> float:
+    """Seconds until a Triton that came does as much as the others; raises TimeoutError where it does not."""
+    began_s = time.monotonic()
+    index = list(group.tritons).index(server)
+
+    async def shares() -> bool:
+        counts = await spread(group, cases, calls=80)
+        return counts[index] >= 0.8 * max(counts)
+
+    await until(shares, timeout_s=timeout_s)
+    return time.monotonic() - began_s
