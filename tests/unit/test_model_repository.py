@@ -97,14 +97,14 @@ def test_a_pointer_that_comes_to_name_nothing_is_told(root):
 
 
 def test_the_routing_says_what_is_wanted(root):
-    """Without one every release is; the file itself is no release."""
+    """Without one every release is; what it names and is not here (yet) cannot be; the file itself is no release."""
     repository = ModelRepository(root)
     publish_release(Store(str(root)), tiny_release("tiny-2"), current=False)
     assert repository.wanted() == (RELEASE_ID, "tiny-2")
     routing = {"current": "tiny-2", "previous": RELEASE_ID, "canary": "tiny-3", "canary_permille": 5, "shadow": ""}
     state = {"routing": routing, "candidates": ["tiny-4"], "events": {"tiny-2": []}}
     (root / "releases" / "routing.json").write_text(json.dumps(state))
-    assert repository.wanted() == ("tiny-2", "tiny-3", RELEASE_ID)
+    assert repository.wanted() == ("tiny-2", RELEASE_ID)
     assert repository.ids() == [RELEASE_ID, "tiny-2"]
     with pytest.raises(UnknownReleaseError):
         repository.get("routing")

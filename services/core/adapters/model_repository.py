@@ -111,11 +111,12 @@ class ModelRepository:
         return [name for name in found if self._is_there(name)]
 
     def wanted(self) -> tuple[str, ...]:
-        """Releases that are to be loaded: those of the routing where there is one, else all. Raises ReleaseError."""
+        """Releases here that are to be loaded: the routing's where there is one, else all. Raises ReleaseError."""
         path = release_file(self.root, ROUTING)
         if not path.is_file():
             return tuple(self.ids())
-        return routing_from_json(_text(_bytes(path), _place(path)), source=_place(path)).routing.releases
+        routing = routing_from_json(_text(_bytes(path), _place(path)), source=_place(path)).routing
+        return tuple(release_id for release_id in routing.releases if self._is_there(release_id))
 
     def card(self, model: str, version: int) -> dict[str, Any]:
         """The card of a version. Raises ReleaseError where it is missing or damaged."""

@@ -19,7 +19,8 @@ from typing import Final
 from services.core.adapters.model_repository import CURRENT, RELEASES, ROUTING, card_of
 from services.core.adapters.release_manifest import RELEASE_ID, release_from_json, release_to_json
 from services.core.adapters.signing import sign
-from services.core.adapters.store import EXISTS, Store
+from services.core.adapters.store import Store
+from services.core.adapters.store_errors import EXISTS
 from services.core.adapters.triton_config import config_pbtxt
 from services.core.domain.contracts import ModelContract
 from services.core.domain.release import CARD, WEIGHTS, Release

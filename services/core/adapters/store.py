@@ -15,6 +15,7 @@ from typing import Any, Final
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from services.core.adapters.store_errors import NOT_FOUND, told
 from services.core.errors import ConfigurationError, ReleaseError
 
 BLOCK_BYTES: Final = 2**20
@@ -23,20 +24,6 @@ OPTIONS: Final[dict[str, dict[str, Any]]] = {
     "s3": {"config_kwargs": {"connect_timeout": 3, "read_timeout": 20, "retries": {"max_attempts": 2}}},
 }
 """By protocol; credentials and endpoint come from the environment, as every S3 client reads them."""
-
-NOT_FOUND: Final = "not found"
-EXISTS: Final = "exists already"
-TAKEN: Final = (409, 412)
-"""HTTP statuses of an exclusive write that came second: it is there already, or another is writing it just now."""
-REASONS: Final[tuple[tuple[type[Exception], str], ...]] = (
-    (FileNotFoundError, NOT_FOUND),
-    (FileExistsError, EXISTS),
-    (PermissionError, "permission denied"),
-    (IsADirectoryError, "is a folder"),
-    (NotADirectoryError, NOT_FOUND),
-    (TimeoutError, "the store does not answer"),
-    (ConnectionError, "the store does not answer"),
-)
 
 
 class Store:
@@ -56,20 +43,25 @@ class Store:
         self._root = str(root).rstrip("/")
         self._local = isinstance(self._files, LocalFileSystem)
 
+    @property
+    def folder(self) -> Path | None:
+        """Where it lies on this machine; None where it is elsewhere."""
+        return Path(self._root) if self._local else None
+
     def read(self, path: str) -> bytes:
         """All of a file. Raises ReleaseError."""
-        with _told(path):
+        with told(path):
             return bytes(self._files.cat_file(self._at(path)))
 
     def download(self, path: str, target: Path) -> None:
         """Copy a file to this machine; where that fails, part of it may be at `target`. Raises ReleaseError."""
-        with _told(path):
+        with told(path):
             self._files.get_file(self._at(path), str(target))
 
     def sha256(self, path: str) -> str:
         """Digest of a file, read block by block. Raises ReleaseError."""
         digest = sha256()
-        with _told(path), self._files.open(self._at(path), "rb", block_size=BLOCK_BYTES) as file:
+        with told(path), self._files.open(self._at(path), "rb", block_size=BLOCK_BYTES) as file:
             while block := file.read(BLOCK_BYTES):
                 digest.update(block)
         return digest.hexdigest()
@@ -77,7 +69,7 @@ class Store:
     def exists(self, path: str) -> bool:
         """Whether there is a file, or a folder with something in it. Raises ReleaseError."""
         try:
-            with _told(path):
+            with told(path):
                 self._files.info(self._at(path))
         except ReleaseError as error:
             if error.reason == NOT_FOUND:
@@ -88,13 +80,14 @@ class Store:
     def list(self, folder: str) -> list[str]:
         """Names of the files and folders in a folder, in order; none where it is not there. Raises ReleaseError."""
         try:
-            with _told(folder):
+            with told(folder):
                 found = self._files.ls(self._at(folder), detail=False)
         except ReleaseError as error:
             if error.reason == NOT_FOUND:
                 return []
             raise
-        names = {PurePosixPath(str(path)).name for path in found}
+        # An object store may hold a mark of the folder itself, and names it too.
+        names = {PurePosixPath(str(path)).name for path in found if str(path).rstrip("/") != self._at(folder)}
         return sorted(name for name in names if not name.startswith("."))
 
     def create(self, path: str, data: bytes) -> None:
@@ -102,7 +95,7 @@ class Store:
 
         Of several who do so at once, exactly one succeeds.
         """
-        with _told(path):
+        with told(path):
             if self._local:
                 with self._written(path, data) as partial:
                     os.link(partial, self._at(path))
@@ -111,7 +104,7 @@ class Store:
 
     def replace(self, path: str, data: bytes) -> None:
         """Write a file, all of it or nothing, whether it is there or not. Raises ReleaseError."""
-        with _told(path):
+        with told(path):
             if self._local:
                 with self._written(path, data) as partial:
                     partial.replace(self._at(path))
@@ -120,14 +113,14 @@ class Store:
 
     def upload(self, path: str, source: Path) -> None:
         """Copy a file of this machine here; where that fails, part of it may be there. Raises ReleaseError."""
-        with _told(path):
+        with told(path):
             if self._local:
                 Path(self._at(path)).parent.mkdir(parents=True, exist_ok=True)
             self._files.put_file(str(source), self._at(path))
 
     def delete(self, path: str) -> None:
         """Delete a file; one that is not there is none to delete. Raises ReleaseError."""
-        with _told(path), suppress(FileNotFoundError):
+        with told(path), suppress(FileNotFoundError):
             self._files.rm_file(self._at(path))
             if self._local:
                 self._prune(Path(self._at(path)).parent)
@@ -168,26 +161,3 @@ def _write(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-
-
-@contextmanager
-def _told(path: str) -> Iterator[None]:
-    """Turn whatever a backend raises into a ReleaseError; its own text may hold addresses, and is left out."""
-    try:
-        yield
-    except ReleaseError:
-        raise
-    except Exception as error:  # noqa: BLE001 -- every backend has a tree of its own
-        raise ReleaseError(_reason(error), field=path) from None
-
-
-def _reason(error: Exception) -> str:
-    answer = getattr(error.__cause__, "response", None) or {}  # not every S3 server says which condition failed
-    if answer.get("ResponseMetadata", {}).get("HTTPStatusCode") in TAKEN:
-        return EXISTS
-    for kind, reason in REASONS:
-        if isinstance(error, kind):
-            return reason
-    if isinstance(error, OSError) and error.errno:
-        return os.strerror(error.errno).lower()
-    return f"the store does not answer ({type(error).__name__})"
