@@ -26,7 +26,7 @@ from boneage.v1 import (
 )
 from services.client import calling
 from services.core.errors import BoneageError, OverloadedError
-from tests.group import MODEL_SERVICES, Group, resident_bytes
+from tests.group import MODEL_SERVICES, Group, Member, resident_bytes
 from tests.triton import Triton
 from tests.waiting import until
 
@@ -35,6 +35,8 @@ CLIENTS: Final = 8
 WHOLE_EVERY: Final = 10
 """One call in so many is a whole assessment, the others read a prepared hand."""
 PACKAGE: Final = "boneage.v1"
+CALLERS: Final = {"assessment": 1, "regression": 3}
+"""Channels to a service, the load's and those of the two assessments; two where nothing is said."""
 QUIET_S: Final = 4.0
 """Without a change for so long nothing runs any more: longer than the slowest inference."""
 
@@ -348,6 +350,7 @@ async def without_releases(group: Group, cases: Sequence[Case], *, calls: int) -
                     await member.stop()
                     member.start()
                     await group.until_serving(name)
+                    await until_found(member, name)
             done.set()
 
         async with loading(group, cases) as load, asyncio.TaskGroup() as tasks:
@@ -357,6 +360,16 @@ async def without_releases(group: Group, cases: Sequence[Case], *, calls: int) -
         for member in group.services["release"]:
             member.start()
         await group.until_serving("release")
+
+
+async def until_found(member: Member, name: str) -> None:
+    """Wait until who calls a service has found an instance again: a cluster takes no other away before that either."""
+    expected = CALLERS.get(name, 2)
+
+    async def found() -> bool:
+        return await asyncio.to_thread(member.watchers) >= expected
+
+    await until(found)
 
 
 async def spread(group: Group, cases: Sequence[Case], *, calls: int) -> list[int]:

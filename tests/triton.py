@@ -7,7 +7,7 @@ import socket
 import subprocess
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
@@ -95,6 +95,12 @@ class Triton:
         """Whether it answers at all."""
         with suppress(InferenceServerException), self._client() as client:
             return bool(client.is_server_live(client_timeout=2))
+        return False
+
+    def has_ready(self, versions: Mapping[str, int]) -> bool:
+        """Whether it answers for this version of each of these models."""
+        with suppress(InferenceServerException), self._client() as client:
+            return all(client.is_model_ready(name, str(number), client_timeout=2) for name, number in versions.items())
         return False
 
     def load(self, model: str, *versions: int) -> None:

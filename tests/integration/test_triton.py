@@ -26,6 +26,7 @@ from tests.waiting import until
 
 SLOW = 2
 CLIENTS = 4
+BATCH = 8
 HAND = {"hand": np.full((1, 1, 224, 224), 0.5, np.float32)}
 
 
@@ -217,13 +218,13 @@ async def test_a_version_that_nobody_announced_is_asked_for(busy):
 
 @asynccontextmanager
 async def occupied(server: Triton) -> AsyncIterator[TritonInference]:
-    """An adapter to a server that runs a batch of eight, whose callers are answered in the end."""
+    """An adapter to a server whose two instances are busy, with a third batch waiting; all three are answered."""
+    full = {"hand": np.tile(HAND["hand"], (BATCH, 1, 1, 1))}
     async with following(inference_on(server)) as inference:
-        full = {"hand": np.tile(HAND["hand"], (8, 1, 1, 1))}
-        running = asyncio.create_task(inference.infer(ENHANCER, SLOW, full))
-        await until(lambda: inference._backends.with_all([(ENHANCER, SLOW)]) and pending(server) == 0)
+        running = [asyncio.create_task(inference.infer(ENHANCER, SLOW, full)) for _ in range(3)]
+        await until(lambda: pending(server) == 1)
         yield inference
-        assert await running
+        assert len(await asyncio.gather(*running)) == 3
 
 
 def pending(server: Triton) -> int:
@@ -232,33 +233,33 @@ def pending(server: Triton) -> int:
 
 
 def executed(server: Triton) -> int:
-    """Images that went through the model, or are about to."""
+    """Images that went through the model."""
     return server.count("count", ENHANCER)
 
 
 async def test_who_goes_away_while_he_waits_is_never_run(busy):
-    """Two wait behind a long batch and are cancelled: the server drops them and runs nothing more."""
+    """Two wait behind long batches and are cancelled: the server drops them and runs nothing of them."""
     before = executed(busy)
     async with occupied(busy) as inference:
         waiting = [asyncio.create_task(inference.infer(ENHANCER, SLOW, HAND)) for _ in range(2)]
-        await until(lambda: pending(busy) == 2)
+        await until(lambda: pending(busy) == 3)
         for task in waiting:
             task.cancel()
         ends = await asyncio.gather(*waiting, return_exceptions=True)
         assert all(isinstance(end, asyncio.CancelledError) for end in ends)
     await until(lambda: pending(busy) == 0)
-    assert executed(busy) - before == 8
+    assert executed(busy) - before == 3 * BATCH
 
 
 async def test_what_waits_until_its_time_is_up_is_never_run(busy):
-    """Two wait behind a long batch for less than it takes: they are told so, and nothing of them is run."""
+    """Two wait behind long batches for less than those take: they are told so, and nothing of them is run."""
     before = executed(busy)
     async with occupied(busy) as inference:
         waiting = [asyncio.create_task(inference.infer(ENHANCER, SLOW, HAND, timeout_s=0.2)) for _ in range(2)]
         ends = await asyncio.gather(*waiting, return_exceptions=True)
         assert [type(end) for end in ends] == [DeadlineExceededError] * 2
     await until(lambda: pending(busy) == 0)
-    assert executed(busy) - before == 8
+    assert executed(busy) - before == 3 * BATCH
 
 
 @pytest.mark.parametrize("places", ["", "triton", "triton:x", "triton:8001,", "http://triton:8001"])

@@ -52,6 +52,14 @@ def test_a_full_queue_refuses_and_a_request_may_ask_for_less_time():
     assert policy.allow_timeout_override
 
 
+@every_flavour
+def test_a_queue_with_a_limit_has_two_instances_and_no_delay(flavour):
+    """Or Triton sleeps through what it has to do (docs/adr/0007)."""
+    config = parsed(config_pbtxt(CONTRACTS[REGRESSOR], flavour=flavour))
+    assert config.instance_group[0].count == 2
+    assert config.dynamic_batching.max_queue_delay_microseconds == 0
+
+
 def test_a_version_is_warmed_up_before_it_is_ready():
     """By one picture of zeros for each input."""
     [warmup] = parsed(config_pbtxt(CONTRACTS[SEGMENTER])).model_warmup
