@@ -64,9 +64,11 @@ def enhancer(*, inventing: bool = False) -> onnx.ModelProto:
     return _model(ENHANCER, [helper.make_node("Identity", ["hand"], ["enhanced"])])
 
 
-def regressor() -> onnx.ModelProto:
-    """Contributions in proportion to the brightness of each cell; mean plus bias is the age."""
-    return _reader(REGRESSOR, MONTHS_PER_BRIGHTNESS, BIAS_MONTHS)
+def regressor(*, older_months: float = 0.0) -> onnx.ModelProto:
+    """Contributions in proportion to the brightness of each cell; mean plus bias, and `older_months`, is the age."""
+    low, middle, high = BIAS_MONTHS
+    bias = (low + older_months, middle + older_months, high + older_months)
+    return _reader(REGRESSOR, MONTHS_PER_BRIGHTNESS, bias)
 
 
 def classifier() -> onnx.ModelProto:
@@ -131,11 +133,17 @@ def write_repository(root: Path, variations: Variations | None = None) -> Path:
 
 
 def publish_tiny(
-    store: Store, release: Release, *, private_key: Path | None = None, inventing: bool = False, current: bool = True
+    store: Store,
+    release: Release,
+    *,
+    private_key: Path | None = None,
+    inventing: bool = False,
+    older_months: float = 0.0,
+    current: bool = True,
 ) -> Release:
-    """Publish a release, and those of its versions that the store lacks."""
+    """Publish a release, and those of its versions that the store lacks; its ages may be `older_months` too high."""
     models = {SEGMENTER: segmenter(), ENHANCER: enhancer(inventing=inventing)}
-    models |= {CLASSIFIER: classifier()} if release.classes else {REGRESSOR: regressor()}
+    models |= {CLASSIFIER: classifier()} if release.classes else {REGRESSOR: regressor(older_months=older_months)}
     with TemporaryDirectory() as folder:
         for name, model in models.items():
             if not store.exists(f"{name}/{release.models[name]}/card.json"):

@@ -46,7 +46,8 @@ class FollowedRouting:
                         wait_s = FIRST_WAIT_S
                         self._take(routing)
             except (BoneageError, ValueError) as error:
-                self._log.info("routing not heard", reason=str(error))
+                if wait_s == FIRST_WAIT_S:  # told once, not at every try
+                    self._log.info("routing not heard", reason=str(error))
             await asyncio.sleep(wait_s * random.uniform(0.5, 1.0))  # noqa: S311 -- jitter, no secret
             wait_s = min(wait_s * 2, LONGEST_WAIT_S)
 
