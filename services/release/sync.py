@@ -100,7 +100,7 @@ class Syncer:
         return Fetched(key, len(digests))
 
     def round(self) -> None:
-        """Bring the copy to what the store's routing says. Raises ReleaseError where the store does not answer.
+        """Bring the copy to what the store's routing says. Raises ReleaseError where the store cannot be read.
 
         A release that cannot be had is logged, once, and keeps nothing else from being brought.
         """
@@ -108,6 +108,8 @@ class Syncer:
         routing = self._store.read(ROUTING_PATH) if self._store.exists(ROUTING_PATH) else None
         named = routing_from_json(text(routing, ROUTING_PATH), source=ROUTING_PATH).releases if routing else ()
         wanted = tuple(dict.fromkeys((*named, *((pointer,) if pointer else ()))))
+        if not wanted:  # an empty store is rather a wrong one: what is here stays
+            raise ReleaseError("the store names no release", field=POINTER_PATH)
         here = {release_id for release_id in wanted if self._brought(release_id)}
         with self._copy.changing() as staging:
             if routing:

@@ -20,7 +20,7 @@ from services.core.adapters.model_repository import CURRENT, RELEASES, ROUTING, 
 from services.core.adapters.release_manifest import RELEASE_ID, release_from_json, release_to_json
 from services.core.adapters.signing import sign
 from services.core.adapters.store import Store
-from services.core.adapters.store_errors import EXISTS
+from services.core.adapters.store_errors import EXISTS, told
 from services.core.adapters.triton_config import config_pbtxt
 from services.core.domain.contracts import ModelContract
 from services.core.domain.release import CARD, WEIGHTS, Release
@@ -86,7 +86,8 @@ def publish_model(
     """
     from services.core.adapters.inference_onnxruntime import open_session  # noqa: PLC0415 -- only publishing needs it
 
-    content = weights.read_bytes()
+    with told(weights.name):
+        content = weights.read_bytes()
     open_session(content, contract, threads=1)
     identity = {"model": contract.name, "version": version, "model_sha256": sha256(content).hexdigest()}
     with _claimed(store, f"{contract.name}/{version}") as folder:

@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from services.core.adapters.store_errors import told
 from services.core.errors import ConfigurationError, ReleaseError
 
 
@@ -97,8 +98,9 @@ def _files(name: str, data: bytes, signature: bytes) -> Iterator[tuple[Path, Pat
     """Both as files, since the library signs and verifies only those."""
     with TemporaryDirectory() as folder:
         paths = Path(folder) / Path(name).name, Path(folder) / ".signature"
-        for path, content in zip(paths, (data, signature), strict=True):
-            path.write_bytes(content)
+        with told(name):
+            for path, content in zip(paths, (data, signature), strict=True):
+                path.write_bytes(content)
         yield paths
 
 
