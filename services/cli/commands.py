@@ -20,10 +20,18 @@ from services.cli.supervisor import ServiceName, ServiceStartError
 from services.cli.tables import lookup, read_classes, read_labels, read_part, read_sizes
 from services.cli.terminal import say, table_console
 from services.cli.usage import UsageError
-from services.core.errors import BoneageError
+from services.core.errors import (
+    BoneageError,
+    InvalidRequestError,
+    PermissionDeniedError,
+    UnauthenticatedError,
+    UnknownReleaseError,
+)
 
 DEFAULT_PORT: Final = 50051
 WRONG_USAGE: Final = 2
+NOT_THE_SYSTEM: Final = (InvalidRequestError, UnknownReleaseError, UnauthenticatedError, PermissionDeniedError)
+"""What was asked is to blame: there is nothing for the doctor to find."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -141,6 +149,9 @@ def call() -> int:
     except UsageError as error:
         say(f"boneage: {error}")
         return WRONG_USAGE
+    except NOT_THE_SYSTEM as error:
+        say(f"boneage: {error}")
+        return 1
     except (ServiceStartError, BoneageError) as error:
         say(f"boneage: {error}\n`boneage doctor` looks for the cause.")
         return 1

@@ -45,7 +45,8 @@ async def serve_all(port: int, runtime: Mapping[str, str]) -> int:
         table_console().print(table_of(supervisor.children))
         print(f"assess with: boneage assess --server {address} PATH", flush=True)
         if isinstance(supervisor, StoreSupervisor):
-            print(f"releases with: boneage release --server {supervisor.release_address} list", flush=True)
+            token = f" --token-file {supervisor.token_file}" if supervisor.token_file else ""
+            print(f"releases with: boneage release --server {supervisor.release_address}{token} list", flush=True)
         ended = await supervisor.first_to_end()
         await asyncio.sleep(0)
         say(f"{ended.name} ended with exit code {ended.process.returncode}, so all services are stopped:")

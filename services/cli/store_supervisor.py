@@ -1,11 +1,13 @@
 """Runs all services on the releases of a store: a verified copy of them, and the release service that moves them."""
 
 import asyncio
+import json
 import os
 import secrets
 import socket
+from hashlib import sha256
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
 from typing_extensions import override
 
@@ -18,18 +20,24 @@ from services.cli.supervisor import (
     check_alive,
     wait_until_ready,
 )
+from services.core.runtime.authorisation import Right
 
 RELEASE: Final = "release"
 SYNC: Final = "release.sync"
 REPOSITORY_KEY: Final = "BONEAGE_MODEL_REPOSITORY"
 HOST_KEY: Final = "BONEAGE_HOST_KEY_FILE"
+CALLERS: Final = "BONEAGE_CALLERS_FILE"
+CALLERS_FILE: Final = "callers.json"
 
 
 class StoreSupervisor(Supervisor):
     """As `Supervisor`, with the store that `BONEAGE_STORE` names in place of the embedded release.
 
-    The copy is kept where `BONEAGE_MODEL_REPOSITORY` says, and else goes with the group.
+    The copy is kept where `BONEAGE_MODEL_REPOSITORY` says, and else goes with the group. Where `BONEAGE_CALLERS_FILE` does
+    not say who may move releases, whoever can read `token_file` may: the group listens on the loopback only.
     """
+
+    token_file: Path | None = None
 
     @property
     def release_address(self) -> str:
@@ -39,6 +47,8 @@ class StoreSupervisor(Supervisor):
     @override
     async def _start(self, folder: Path) -> None:
         shared = _shared(folder)
+        self.token_file = None if CALLERS in os.environ else _write_caller(folder)
+        callers = {CALLERS: str(folder / CALLERS_FILE)} if self.token_file else {}
         await _filled(Path(shared[REPOSITORY_KEY]), await self.spawn(SYNC, folder, shared))
         # Their ports are chosen here: with Triton they are ready only once the release service, which must know where
         # they are, has had their models loaded.
@@ -52,6 +62,7 @@ class StoreSupervisor(Supervisor):
         metrics_port = free_port()
         release = await self.spawn(RELEASE, folder, {
             **shared,
+            **callers,
             "BONEAGE_GRPC_PORT": str(ports[RELEASE]),
             "BONEAGE_MODEL_HOSTS": ",".join(f"{LOOPBACK}:{ports[name]}" for name in MODEL_SERVICES),
             "BONEAGE_ASSESSMENT_METRICS": f"{LOOPBACK}:{metrics_port}",
@@ -75,6 +86,16 @@ def _shared(folder: Path) -> dict[str, str]:
     key_file = folder / "host.key"
     key_file.write_text(secrets.token_hex(32))
     return {REPOSITORY_KEY: str(repository), HOST_KEY: str(key_file)}
+
+
+def _write_caller(folder: Path) -> Path:
+    """One caller who may do everything; gives the file with the token, which nobody else can read."""
+    token_file, token = folder / "token", secrets.token_hex(32)
+    token_file.touch(mode=0o600)
+    token_file.write_text(token)
+    caller = {"name": "operator", "token_sha256": sha256(token.encode()).hexdigest(), "rights": get_args(Right)}
+    (folder / CALLERS_FILE).write_text(json.dumps({"callers": [caller]}))
+    return token_file
 
 
 async def _filled(repository: Path, sync: Child) -> None:

@@ -20,6 +20,8 @@ Context = grpc.aio.ServicerContext[Any, Any]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 OWN_PACKAGE: Final = "boneage."
+INTERNAL: Final = "boneage.v1.ModelHostService"
+"""Asked once a second, also of a process that is full: it takes no place, and no line of the log at info."""
 CODE_NAMES: Final = {code: "".join(part.capitalize() for part in code.name.split("_")) for code in grpc.StatusCode}
 CODE_NAMES[grpc.StatusCode.OK] = "OK"
 
@@ -34,8 +36,8 @@ class Method:
 
     @property
     def is_ours(self) -> bool:
-        """Whether it does the process' own work, and is not health or reflection."""
-        return self.service.startswith(OWN_PACKAGE)
+        """Whether it does the process' own work, and is not health, reflection or what keeps the process going."""
+        return self.service.startswith(OWN_PACKAGE) and self.service != INTERNAL
 
     @property
     def labels(self) -> tuple[str, str, str]:
