@@ -33,8 +33,8 @@ CALLERS_FILE: Final = "callers.json"
 class StoreSupervisor(Supervisor):
     """As `Supervisor`, with the store that `BONEAGE_STORE` names in place of the embedded release.
 
-    The copy is kept where `BONEAGE_MODEL_REPOSITORY` says, and else goes with the group. Where `BONEAGE_CALLERS_FILE` does
-    not say who may move releases, whoever can read `token_file` may: the group listens on the loopback only.
+    The copy is kept where `BONEAGE_MODEL_REPOSITORY` says, and else goes with the group. Without `BONEAGE_CALLERS_FILE`
+    whoever can read `token_file` may move releases: the group listens on the loopback only.
     """
 
     token_file: Path | None = None
