@@ -9,7 +9,7 @@ IMAGES ?=
 LABEL_STUDIO ?= .venv-label-studio/bin/label-studio
 TRITON ?= .venv-triton/triton/tritonserver
 
-.PHONY: help demo test test-training label-studio triton lint format bench protos clean
+.PHONY: help demo test test-training label-studio triton lint format bench soak protos clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -67,6 +67,9 @@ format: $(VENV)/.test ## Put the code into its form
 bench: $(VENV)/.test ## Speed and memory of the services against the same work called directly; prints a table and JSON
 	$(BIN)/python -m benchmarks.speed --out build/speed.json
 	$(if $(DATA),$(BIN)/python -m benchmarks.accuracy --data $(DATA) --out build/accuracy.json)
+
+soak: $(VENV)/.test triton ## What the serving side stands, with real Tritons: 45 minutes; RADIOGRAPHS=DIR for your own
+	$(BIN)/python -m benchmarks.soak --out build/soak.json $(if $(RADIOGRAPHS),--radiographs $(RADIOGRAPHS))
 
 protos: $(VENV)/.test ## Generate protos/gen from protos/boneage
 	$(BIN)/python protos/generate.py
