@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from services.core.adapters.publishing import read_current, read_release, release_ids, set_current
+from services.core.adapters.publishing import POINTER, read_current, read_release, release_ids, set_current
 from services.core.adapters.signing import Trust
 from services.core.adapters.store import Store
 from services.core.domain.contracts import CONTRACTS
@@ -48,6 +48,8 @@ class StoreCatalogue:
     def read_state(self) -> State:
         """What was decided last; where the pointer was moved since, that is what counts."""
         current = read_current(self._store)
+        if not current:
+            raise ReleaseError("names no release yet", field=POINTER)
         if not self._store.exists(ROUTING):
             return State(Routing(current))
         state = state_from_json(self._store.read(ROUTING), source=ROUTING)

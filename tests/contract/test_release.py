@@ -321,7 +321,10 @@ async def test_of_two_release_services_one_is_active(tmp_path):
 
 async def test_a_store_without_a_release_is_waited_for(tmp_path):
     """The service starts beside an empty store, and serves once something is published."""
+    (tmp_path / "store").mkdir()
     starting = asyncio.create_task(_serves(tmp_path))
+    done, _ = await asyncio.wait([starting], timeout=0.5)
+    assert not done, "there is nothing to serve"
     write_repository(tmp_path / "store")
     assert await asyncio.wait_for(starting, 30) == FIRST
 
