@@ -14,9 +14,11 @@ torch = pytest.importorskip("torch", reason="needs the training extra: pip insta
 
 from services.core.adapters.inference_onnxruntime import load_session  # noqa: E402
 from services.core.adapters.model_repository import ModelRepository, model_file  # noqa: E402
+from services.core.adapters.signing import Trust  # noqa: E402
 from services.core.domain.contracts import CONTRACTS, SEX_ORDER  # noqa: E402
 from services.core.domain.preprocess import HAND_PX  # noqa: E402
 from services.core.runtime.settings import ModelSettings, read_settings  # noqa: E402
+from tests.keys import make_keys  # noqa: E402
 from tests.models import hand_picture  # noqa: E402
 from training.data.rows import Rows  # noqa: E402
 from training.enhancement.hands import made_by  # noqa: E402
@@ -68,6 +70,8 @@ def test_a_release_that_exists_is_left_as_it_is(tmp_path):
         ({"trained_with": {}}, "trained_with does not say how"),
         ({"target": {"kind": "category", "classes": ["a", "b"]}}, "versions must name hand_classifier"),
         ({"segmenter": None}, "lacks that version of hand_segmenter"),
+        ({"signing_key": "absent.key"}, "absent.key: is no private key to sign with"),
+        ({"store": "nothing://somewhere"}, "no client for nothing://"),
     ],
 )
 def test_a_wrong_configuration_is_named(tmp_path, changes, named):
@@ -125,6 +129,7 @@ def release_of(project, tmp_path, target, model, **changes):
         "dataset": dataset, "masks": None, "hands": str(project / "hands"), "segmenter": None, "enhancer": None,
         "versions": PREPARING | {model: 1}, "reader": [str(tmp_path / "reader.pt")], "target": target,
         "trained_with": {model: [str(tmp_path / "run.yaml")]}, "fitting_images": 4, "refused_share": 0.02,
+        "signing_key": str(make_keys(tmp_path).private), "store": store.as_uri(),
     } | changes  # fmt: skip
     done = publish(tmp_path, **values)
     assert done.returncode == 0, done.stderr
@@ -142,6 +147,8 @@ def test_a_release_of_ages_without_sexes_is_published_and_calibrated_again(proje
     card = store.card("boneage_regressor", 1)
     assert card["metrics"]["test"]["n"] == COUNTS["test"]
     assert len(card["training_ids"]) == COUNTS["train"]
+    manifest, signature = ((store.root / "releases" / f"2031.1.1.{kind}").read_bytes() for kind in ("json", "sig"))
+    assert Trust((tmp_path / "release.pub",)).verify(manifest, signature, name="2031.1.1")
     hands = np.random.default_rng(1).random((2, HAND_PX, HAND_PX), np.float32)
     outputs = OnnxModel(CONTRACTS["boneage_regressor"], model_file(store.root, "boneage_regressor", 1))(hands)
     assert np.ptp(outputs["age_months"], axis=1).max() < 1e-3

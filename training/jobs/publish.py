@@ -39,7 +39,7 @@ from training.models.served import ServedReader, ServedSegmenter
 from training.publish.averaging import mean_weights
 from training.publish.export import export, parity
 from training.publish.kinds import Kind, Measured, kind_of
-from training.publish.store import check_release, published_weights, store_errors
+from training.publish.store import check_release, may_move_pointer, published_weights, store_errors
 from training.run.exits import BadConfigurationError
 from training.transfer.target import AgeTarget, CategoryTarget
 
@@ -176,7 +176,7 @@ def run(config: PublishConfig) -> None:
         )
         card = _card(config, training, name) | {"metrics": figures, "parity": agreement[name]}
         publish_model(store, CONTRACTS[name], config.versions[name], files[name], card)
-    publish_release(store, release, private_key=config.signing_key, current=True)
+    publish_release(store, release, private_key=config.signing_key, current=may_move_pointer(store))
 
 
 def _material(config: PublishConfig, files: Mapping[str, Path], radiographs: Sequence[Radiograph]) -> Material:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from services.core.adapters.model_repository import RELEASES, ROUTING
 from services.core.adapters.publishing import manifest_path
 from services.core.adapters.signing import sign
 from services.core.adapters.store import Store
@@ -29,6 +30,11 @@ def check_release(store: Store, release_id: str, signing_key: Path | None) -> No
         raise BadConfigurationError(f"release {release_id} is in the store already; releases never change")
     if signing_key is not None:
         sign(b"", name=release_id, private_key=signing_key)
+
+
+def may_move_pointer(store: Store) -> bool:
+    """Whether nobody else decides which release answers: where a release service does, it alone lets releases in."""
+    return not store.exists(f"{RELEASES}/{ROUTING}.json")
 
 
 def published_weights(store: Store, versions: Mapping[str, int], folder: Path) -> dict[str, Path]:
