@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 from boneage.v1 import segmentation_pb2, segmentation_pb2_grpc
 from services.client import Tls, connect
 from services.core.adapters.imaging import Limits
+from services.core.domain.contracts import SEGMENTER
 from services.core.domain.ports import Inference, Tensors
 from services.core.domain.release import Release
 from services.core.errors import DeadlineExceededError, ImageTooLargeError, OverloadedError
@@ -79,7 +80,7 @@ async def loading(inference: LoadingInference) -> AsyncIterator[Process]:
 
 async def test_not_serving_until_the_model_is_there() -> None:
     """Health, the probes and the calls themselves agree before the model is loaded and after."""
-    inference = LoadingInference()
+    inference = LoadingInference([SEGMENTER])
     async with loading(inference) as process, channel_to(process) as channel:
         assert await status(channel) == await status(channel, SERVICE) == NOT_SERVING
         assert [(await http(process, path))[0] for path in ("/livez", "/readyz", "/startupz")] == [200, 503, 503]
@@ -98,7 +99,7 @@ async def test_not_serving_until_the_model_is_there() -> None:
 async def test_watch_tells_every_change_and_ends_with_the_server() -> None:
     """A watcher sees NOT_SERVING, SERVING and NOT_SERVING again, and does not keep the server from ending."""
     seen = []
-    async with loading(LoadingInference()) as process:
+    async with loading(LoadingInference([SEGMENTER])) as process:
         channel = channel_to(process)
         watch = aiter(health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service=SERVICE)))
         seen.append((await anext(watch)).status)
@@ -111,7 +112,7 @@ async def test_watch_tells_every_change_and_ends_with_the_server() -> None:
 
 async def test_unknown_name_has_no_health() -> None:
     """Check says NOT_FOUND for a service that is not here, Watch says SERVICE_UNKNOWN."""
-    async with loading(LoadingInference()) as process, channel_to(process) as channel:
+    async with loading(LoadingInference([SEGMENTER])) as process, channel_to(process) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await status(channel, "boneage.v1.Nothing")
         assert caught.value.code() is grpc.StatusCode.NOT_FOUND
@@ -134,7 +135,7 @@ async def test_call_in_flight_is_answered_after_the_stop() -> None:
 
 async def test_stopping_process_never_says_serving() -> None:
     """A model that is loaded only after the stop changes nothing."""
-    async with loading(LoadingInference()) as process, channel_to(process) as channel:
+    async with loading(LoadingInference([SEGMENTER])) as process, channel_to(process) as channel:
         process.stop()
         await process.set_ready(ready=True)
         assert await status(channel) == NOT_SERVING
@@ -234,7 +235,7 @@ async def test_metrics_count_calls_by_method_and_code(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("path", "method", "code"), [("/", "GET", 404), ("/metrics", "POST", 405)])
 async def test_probes_answer_nothing_else(path: str, method: str, code: int) -> None:
     """There is nothing to find or to change on the probes' port."""
-    async with loading(LoadingInference()) as process:
+    async with loading(LoadingInference([SEGMENTER])) as process:
         assert (await http(process, path, method=method))[0] == code
 
 
