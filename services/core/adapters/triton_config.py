@@ -13,8 +13,12 @@ from services.core.domain.contracts import SEGMENTER, ModelContract, TensorSpec
 Flavour = Literal["cpu", "gpu"]
 Fields = dict[str, Any]
 
-QUEUE_DELAY_US: Final = 2000
-"""Longest wait for a batch to fill, in microseconds: a hundredth of what the segmenter takes."""
+INSTANCES: Final = 2
+"""Of each version. A Triton whose queue has a limit does not notice that its only instance has become free: up to half
+a second passes until it looks again (docs/adr/0007)."""
+QUEUE_DELAY_US: Final = 0
+"""Longest wait for a batch to fill, in microseconds. Batches fill while the instances are busy; any more than 0 lets
+Triton lose count of idle instances, until it stops (docs/adr/0007)."""
 QUEUE_SIZE: Final = 16
 """Requests that may wait; as many as a service lets in."""
 QUEUE_TIMEOUT_US: Final = 10_000_000
@@ -94,7 +98,7 @@ def _warmup(contract: ModelContract) -> Fields:
 
 def _on_cpu(contract: ModelContract) -> Fields:
     threads = {"intra_op_thread_count": {"string_value": str(THREADS.get(contract.name, 1))}}
-    return {"instance_group": [{"count": 1, "kind": Word("KIND_CPU")}], "parameters": Named(threads)}
+    return {"instance_group": [{"count": INSTANCES, "kind": Word("KIND_CPU")}], "parameters": Named(threads)}
 
 
 def _on_gpu(contract: ModelContract) -> Fields:
@@ -112,7 +116,7 @@ def _on_gpu(contract: ModelContract) -> Fields:
     }
     accelerator = {"name": "tensorrt", "parameters": Named(parameters)}
     return {
-        "instance_group": [{"count": 1, "kind": Word("KIND_GPU")}],
+        "instance_group": [{"count": INSTANCES, "kind": Word("KIND_GPU")}],
         "optimization": {"execution_accelerators": {"gpu_execution_accelerator": [accelerator]}},
     }
 
