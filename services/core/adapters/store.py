@@ -21,9 +21,9 @@ from services.core.errors import ConfigurationError, ReleaseError
 BLOCK_BYTES: Final = 2**20
 OPTIONS: Final[dict[str, dict[str, Any]]] = {
     # Botocore waits a minute for an answer and asks five times: nobody would learn that the store is down.
-    "s3": {"config_kwargs": {"connect_timeout": 3, "read_timeout": 20, "retries": {"max_attempts": 2}}},
+    "s3": {"config_kwargs": {"connect_timeout": 3, "read_timeout": 10, "retries": {"total_max_attempts": 2}}},
 }
-"""By protocol; credentials and endpoint come from the environment, as every S3 client reads them."""
+"""By protocol, in seconds; credentials and endpoint come from the environment, as every S3 client reads them."""
 
 
 class Store:
@@ -40,6 +40,7 @@ class Store:
             )
         except (ValueError, ImportError):
             raise ConfigurationError(f"no client for {protocol}:// is installed", field="store") from None
+        self._files.retries = 1  # s3fs would ask five times what botocore has asked twice already
         self._root = str(root).rstrip("/")
         self._local = isinstance(self._files, LocalFileSystem)
 
