@@ -79,14 +79,13 @@ async def overload(group: Group, cases: Sequence[Case], amounts: Amounts) -> Asy
     yield "peak", f"{found.peak_per_s:.1f} a second", ""
     yield "goodput at three times that", f"{found.goodput_per_s / found.peak_per_s:.2f} of the peak", "0.80"
     yield "answered, refused, failed", f"{found.answered}, {found.refused}, {len(found.failures)}", "none failed"
+    if found.failures:
+        yield "first failure", found.failures[0], ""
     yield "a refusal takes (p95)", f"{found.refusal_p95_s * 1e3:.0f} ms", "early"
     yield "memory", f"{found.growth:+.1%}", "flat"
     gone = await soak.cancelled(group, cases)
-    yield (
-        "ended later than 100 ms after cancelling",
-        str(gone.late),
-        f"at most {len(group.tritons)} each, underway then",
-    )
+    what = f"executions ended later than 100 ms after {gone.calls} calls were cancelled"
+    yield what, str(list(gone.late.values())), f"at most {gone.at_once} of each model, underway then"
 
 
 async def overhead(group: Group, cases: Sequence[Case], amounts: Amounts) -> AsyncIterator[Row]:

@@ -25,6 +25,7 @@ from boneage.v1 import (
     segmentation_pb2_grpc,
 )
 from services.client import calling
+from services.core.adapters.triton_config import INSTANCES
 from services.core.errors import BoneageError, OverloadedError
 from tests.group import MODEL_SERVICES, Group, Member, resident_bytes
 from tests.triton import Triton
@@ -35,6 +36,7 @@ CLIENTS: Final = 8
 WHOLE_EVERY: Final = 10
 """One call in so many is a whole assessment, the others read a prepared hand."""
 PACKAGE: Final = "boneage.v1"
+SAMPLES: Final = 20
 CALLERS: Final = {"assessment": 1, "regression": 3}
 """Channels to a service, the load's and those of the two assessments; two where nothing is said."""
 QUIET_S: Final = 4.0
@@ -276,7 +278,10 @@ async def _none_serves(group: Group) -> bool:
 
 @dataclass(slots=True)
 class Overload:
-    """At several times what can be done: answers a second before and during, how fast refusals came, and memory."""
+    """At several times what can be done: answers a second before and during, how fast refusals came, and memory.
+
+    `growth` is that of the memory from the second fifth of the time to the last: the first one fills what is kept.
+    """
 
     peak_per_s: float
     goodput_per_s: float
@@ -291,13 +296,15 @@ async def overloaded(group: Group, cases: Sequence[Case], *, seconds: float, tim
     """Test 3: calls come at `times` the rate that can be done, whether they are answered or not."""
     async with loading(group, cases) as load:
         peak = await _rate(load, seconds / 2)
-    before = _memory(group)
+    samples: list[float] = []
     async with loading(group, cases) as load:
         began_s = time.monotonic()
         tasks: list[asyncio.Task[None]] = []
         while (passed_s := time.monotonic() - began_s) < seconds:
             due = range(len(tasks) + 1, int(passed_s * peak * times) + 1)
             tasks += [asyncio.create_task(load.call(number)) for number in due]
+            if passed_s * SAMPLES >= seconds * len(samples):
+                samples.append(await asyncio.to_thread(_memory, group))
             await asyncio.sleep(0.01)
         await asyncio.gather(*tasks)
         took_s, tally = time.monotonic() - began_s, load.tally
@@ -308,7 +315,7 @@ async def overloaded(group: Group, cases: Sequence[Case], *, seconds: float, tim
         refused=len(tally.refused),
         failures=tally.failures,
         refusal_p95_s=float(np.percentile(tally.refused, 95)) if tally.refused else 0.0,
-        growth=_memory(group) / before - 1,
+        growth=float(np.mean(samples[-SAMPLES // 5 :]) / np.mean(samples[SAMPLES // 5 : 2 * SAMPLES // 5]) - 1),
     )
 
 
@@ -398,10 +405,11 @@ async def paired_ms(ours: Measure, direct: Measure, *, rounds: int) -> tuple[lis
 
 @dataclass(slots=True)
 class Cancelled:
-    """Inferences of each model that ended later than 100 ms after all callers had gone."""
+    """Executions (batches) of each model that ended later than 100 ms after all callers had gone; how many can run."""
 
     calls: int
     late: dict[str, int]
+    at_once: int
 
 
 async def cancelled(group: Group, cases: Sequence[Case], *, calls: int = 12) -> Cancelled:
@@ -430,13 +438,15 @@ async def cancelled(group: Group, cases: Sequence[Case], *, calls: int = 12) -> 
             last, since_s = now, time.monotonic()
         await asyncio.sleep(0.1)
     await stub_channel.close(None)
-    return Cancelled(calls, {name: last[name] - then[name] for name in then})
+    late = {name: last[name] - then[name] for name in then}
+    return Cancelled(calls, late, at_once=INSTANCES * len(group.tritons))
 
 
 def _executed(group: Group) -> dict[str, int]:
-    """Inferences that have ended, by model."""
+    """Executions that have ended, by model."""
     return {
-        name: sum(server.count("count", name) for server in group.tritons) for name in group.publisher.release.models
+        name: sum(server.count("exec_count", name) for server in group.tritons)
+        for name in group.publisher.release.models
     }
 
 

@@ -25,10 +25,13 @@ from services.core.adapters import wire
 from services.core.domain.contracts import Sex
 from services.core.domain.preprocess import Image, Mask, Square
 from services.core.domain.reading import Activation, Age
+from services.core.runtime.admission import BEGUN
 from services.core.runtime.deadlines import Deadline
 
 # The client tries again as well: two attempts here make six in all, within one deadline.
 ATTEMPTS: Final = 2
+BEGUN_HERE: Final = ((BEGUN, "1"),)
+"""What was done for a radiograph is not to be lost because others, who lose nothing, came at the same time."""
 SERVICES: Final[Mapping[str, str]] = {
     "segmentation": segmentation_pb2.DESCRIPTOR.services_by_name["SegmentationService"].full_name,
     "enhancement": enhancement_pb2.DESCRIPTOR.services_by_name["EnhancementService"].full_name,
@@ -69,7 +72,7 @@ class GrpcStages:
             radiograph=common_pb2.Radiograph(raw=wire.raw_float32(frame)), release=release
         )
         with calling():
-            reply = await self._segmentation.Segment(request, timeout=deadline.left_s())
+            reply = await self._segmentation.Segment(request, timeout=deadline.left_s(), metadata=BEGUN_HERE)
         return Found(
             mask=wire.mask_from_wire(reply.mask, shape=(frame.shape[0], frame.shape[1])),
             crop=wire.square_from_wire(reply.crop) if reply.HasField("crop") else None,
@@ -85,7 +88,7 @@ class GrpcStages:
             radiograph=common_pb2.Radiograph(raw=wire.raw_float32(frame)), mask=wire.mask_to_wire(mask), release=release
         )
         with calling():
-            reply = await self._enhancement.Enhance(request, timeout=deadline.left_s())
+            reply = await self._enhancement.Enhance(request, timeout=deadline.left_s(), metadata=BEGUN_HERE)
         return Prepared(
             hand=wire.float32_from_wire(reply.hand),
             crop=wire.square_from_wire(reply.crop),
@@ -102,7 +105,7 @@ class GrpcStages:
             report_ungated=ungated,
         )
         with calling():
-            reply = await self._regression.EstimateBoneAge(request, timeout=deadline.left_s())
+            reply = await self._regression.EstimateBoneAge(request, timeout=deadline.left_s(), metadata=BEGUN_HERE)
         return Read(
             answer=_answer(reply) if reply.status == regression_pb2.ASSESSMENT_STATUS_OK else None,
             abstention=wire.abstention_from_wire(reply.abstention) if reply.HasField("abstention") else None,
@@ -121,7 +124,7 @@ class GrpcStages:
             release=release,
         )
         with calling():
-            reply = await self._cam.Explain(request, timeout=deadline.left_s())
+            reply = await self._cam.Explain(request, timeout=deadline.left_s(), metadata=BEGUN_HERE)
         return reply.overlay_png
 
 

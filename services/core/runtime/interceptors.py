@@ -12,7 +12,7 @@ import structlog
 
 from services.core.adapters.wire_errors import DETAILS_KEY, status_code, to_status
 from services.core.errors import BoneageError
-from services.core.runtime.admission import Admission
+from services.core.runtime.admission import BEGUN, Admission
 from services.core.runtime.logs import where
 from services.core.runtime.telemetry import Telemetry
 
@@ -105,7 +105,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # 
         try:
             async with AsyncExitStack() as stack:
                 if method.is_ours and method.kind == "unary":
-                    await stack.enter_async_context(self._admission.entered())
+                    place = self._admission.entered(left_s=context.time_remaining(), begun=_is_begun(context))
+                    await stack.enter_async_context(place)
                 yield
         except BoneageError as error:
             outcome.code, outcome.error = status_code(type(error)), error
@@ -148,6 +149,11 @@ async def _abort(context: Context, error: BoneageError) -> None:
     status = to_status(error)
     details = ((DETAILS_KEY, status.SerializeToString()),)
     await context.abort(status_code(type(error)), status.message, details)
+
+
+def _is_begun(context: Context) -> bool:
+    """Whether another service is at work on what this call is part of."""
+    return any(key == BEGUN for key, _ in context.invocation_metadata() or ())
 
 
 def _kind(handler: Handler) -> str:
