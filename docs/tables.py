@@ -45,7 +45,7 @@ def _default(name: str, value: object, *, required: bool) -> str:
         return "all cores" if name == "onnx_threads" else "computed"
     if value == EMBEDDED_REPOSITORY:
         return f"`{EMBEDDED_REPOSITORY.relative_to(ROOT)}`"
-    return "none" if value is None else f"`{value}`"
+    return "none" if value in (None, "") else f"`{value}`"
 
 
 def accuracy_rows(accuracy: dict[str, Any]) -> Iterator[Row]:

@@ -112,13 +112,6 @@ class Store:
             else:
                 self._files.pipe_file(self._at(path), data)
 
-    def upload(self, path: str, source: Path) -> None:
-        """Copy a file of this machine here; where that fails, part of it may be there. Raises ReleaseError."""
-        with told(path):
-            if self._local:
-                Path(self._at(path)).parent.mkdir(parents=True, exist_ok=True)
-            self._files.put_file(str(source), self._at(path))
-
     def delete(self, path: str) -> None:
         """Delete a file; one that is not there is none to delete. Raises ReleaseError."""
         with told(path), suppress(FileNotFoundError):
