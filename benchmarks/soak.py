@@ -113,6 +113,8 @@ async def alone(group: Group, cases: Sequence[Case], amounts: Amounts) -> AsyncI
     tally = await soak.without_releases(group, cases, calls=amounts.calls // 20)
     yield "calls answered", str(len(tally.answers)), ""
     yield "failed or refused", str(len(tally.failures) + len(tally.refused)), "0"
+    if tally.failures:
+        yield "first failure", tally.failures[0], ""
 
 
 async def spread(group: Group, cases: Sequence[Case], amounts: Amounts) -> AsyncIterator[Row]:

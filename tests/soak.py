@@ -186,8 +186,8 @@ class Changes:
         return slowest
 
 
-async def change_releases(group: Group, changes: Changes, *, cycles: int) -> None:
-    """Publish, let it answer a share, promote, and every other time go back: `cycles` times."""
+async def change_releases(group: Group, changes: Changes, tally: Tally, *, cycles: int) -> None:
+    """Publish, let it answer a share, promote, and every other time go back once it has answered: `cycles` times."""
     async with group.releases() as releases:
         for cycle in range(cycles):
             made = group.publisher.publish()
@@ -196,6 +196,8 @@ async def change_releases(group: Group, changes: Changes, *, cycles: int) -> Non
             await releases.promote(made.id)
             changes.promoted += 1
             if cycle % 2:
+                promoted = made.id
+                await until(lambda promoted=promoted: tally.answers[-1].release == promoted)
                 changes.rolled_back.append((time.monotonic(), made.id))
                 await releases.rollback("to try it")
             await releases.collect_garbage(keep=2, dry_run=False)
@@ -227,16 +229,16 @@ async def rolling(group: Group, cases: Sequence[Case], *, calls: int, cycles: in
     """Test 1: calls without a break while releases change, and while one of everything is stopped and started."""
     changes, done = Changes(), asyncio.Event()
 
-    async def work() -> None:
+    async def work(tally: Tally) -> None:
         try:
-            await change_releases(group, changes, cycles=cycles)
+            await change_releases(group, changes, tally, cycles=cycles)
             await restart_one_of_each(group, changes)
-            await change_releases(group, changes, cycles=1)
+            await change_releases(group, changes, tally, cycles=1)
         finally:
             done.set()
 
     async with loading(group, cases) as load, asyncio.TaskGroup() as tasks:
-        tasks.create_task(work())
+        tasks.create_task(work(load.tally))
         tally = await load.run(calls, until_done=done)
     return tally, changes
 

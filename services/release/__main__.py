@@ -8,9 +8,9 @@ import structlog
 
 from boneage.v1.release_pb2_grpc import add_ReleaseServiceServicer_to_server
 from services.client import Tls
+from services.core.adapters.addresses import Addresses
 from services.core.adapters.signing import Trust
 from services.core.adapters.store import Store
-from services.core.adapters.triton_addresses import Addresses
 from services.core.errors import ConfigurationError, ReleaseError
 from services.core.runtime.authorisation import Callers
 from services.core.runtime.model_host import read_key

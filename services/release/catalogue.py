@@ -3,7 +3,17 @@
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from services.core.adapters.publishing import POINTER, read_current, read_release, release_ids, set_current
+from services.core.adapters.model_repository import release_of
+from services.core.adapters.publishing import (
+    CLAIM,
+    POINTER,
+    manifest_path,
+    read_current,
+    read_release,
+    release_ids,
+    set_current,
+    signature_path,
+)
 from services.core.adapters.signing import Trust
 from services.core.adapters.store import Store
 from services.core.domain.contracts import CONTRACTS
@@ -14,8 +24,6 @@ from services.release.ports import Verified, Version
 from services.release.state import Event, State, state_from_json, state_to_json
 
 ROUTING: Final = "releases/routing.json"
-CLAIM: Final = "claim"
-"""Stays when a version is deleted: a number is never given twice."""
 
 
 class StoreCatalogue:
@@ -33,13 +41,15 @@ class StoreCatalogue:
         return read_release(self._store, release_id)
 
     def verify(self, release_id: str) -> Verified:
-        """Check the signature over the manifest, and every file against the digest that the manifest states."""
-        release = read_release(self._store, release_id)
-        manifest, place = f"releases/{release_id}.json", f"releases/{release_id}.sig"
-        signature = self._store.read(place) if self._store.exists(place) else None
-        key = self._trust.verify(self._store.read(manifest), signature, name=f"{release_id}.json")
+        """Check the signature over the manifest, the digest of every file, and that pixels are prepared as here."""
+        read_release(self._store, release_id)  # an id that is none, or unknown, is told as that
+        place, signature_at = manifest_path(release_id), signature_path(release_id)
+        manifest = self._store.read(place)
+        signature = self._store.read(signature_at) if self._store.exists(signature_at) else None
+        key = self._trust.verify(manifest, signature, name=place)
+        release = release_of(manifest, release_id, place=place)
         if key and not release.files:
-            raise ReleaseError("states no digests, so that its signature says nothing of its files", field=manifest)
+            raise ReleaseError("states no digests, so that its signature says nothing of its files", field=place)
         for path, digest in release.files.items():
             if self._store.sha256(path) != digest:
                 raise ReleaseError("is not the file that the release was published with", field=path)
@@ -76,11 +86,11 @@ class StoreCatalogue:
 
     def delete_release(self, release_id: str) -> None:
         """The manifest first: what is half deleted is no release any more."""
-        self._store.delete(f"releases/{release_id}.json")
-        self._store.delete(f"releases/{release_id}.sig")
+        self._store.delete(manifest_path(release_id))
+        self._store.delete(signature_path(release_id))
 
     def delete_version(self, version: Version) -> None:
-        """The card first: what is half deleted is no version any more."""
+        """The card first: what is half deleted is no version any more. The claim stays: no number is given twice."""
         folder = f"{version[0]}/{version[1]}"
         names = [name for name in self._store.list(folder) if name not in {CARD, CLAIM}]
         for name in (CARD, *names):

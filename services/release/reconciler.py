@@ -12,6 +12,8 @@ from services.core.domain.release import Release
 from services.core.errors import BoneageError, ModelContractError, ModelUnavailableError
 from services.release.ports import ModelHost, Version
 
+FIRST_PAUSE_S: Final = 1.0
+LONGEST_PAUSE_S: Final = 30.0
 WAKE_S: Final = 0.05
 """Rest between two looks of somebody who waits for a release to be ready."""
 
@@ -24,6 +26,16 @@ class Backend:
     served: frozenset[Version] = frozenset()
     reachable: bool = False
     faults: dict[Version, str] = field(default_factory=dict)
+    pauses: dict[str, "Pause"] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Versions of a model that could not be loaded, and when that is tried again: what is wrong rarely mends itself."""
+
+    wanted: frozenset[int]
+    wait_s: float
+    until_s: float
 
 
 class Reconciler:
@@ -101,9 +113,10 @@ class Reconciler:
             backend.reachable, backend.served, backend.faults = False, frozenset(), {}
             return
         backend.reachable = True
-        for model in sorted({name for name, _ in needed | backend.served}):
-            if backend.host.runs(address, model):
-                await self._bring_model(address, backend, model, needed=_of(needed, model), kept=_of(kept, model))
+        models = [m for m in sorted({name for name, _ in needed | backend.served}) if backend.host.runs(address, m)]
+        await asyncio.gather(
+            *(self._bring_model(address, backend, m, needed=_of(needed, m), kept=_of(kept, m)) for m in models)
+        )
 
     async def _bring_model(
         self, address: str, backend: Backend, model: str, *, needed: frozenset[int], kept: frozenset[int]
@@ -114,14 +127,24 @@ class Reconciler:
         if wanted == served:
             backend.faults = {v: reason for v, reason in backend.faults.items() if v[0] != model}
             return
+        pause = backend.pauses.get(model)
+        if pause and pause.wanted == wanted and self._clock() < pause.until_s:
+            return
         try:
             await backend.host.serve(address, model, wanted)
             backend.served = await backend.host.served(address)
         except BoneageError as error:
+            if isinstance(error, ModelContractError):
+                backend.pauses[model] = self._longer(pause, wanted)
             self._note(address, backend, error, {(model, number) for number in needed - served})
             return
+        backend.pauses.pop(model, None)
         backend.faults = {v: reason for v, reason in backend.faults.items() if v[0] != model}
         self._log.info("versions", backend=address, model=model, versions=sorted(wanted), before=sorted(served))
+
+    def _longer(self, pause: Pause | None, wanted: frozenset[int]) -> Pause:
+        wait_s = min(2 * pause.wait_s, LONGEST_PAUSE_S) if pause and pause.wanted == wanted else FIRST_PAUSE_S
+        return Pause(wanted, wait_s, self._clock() + wait_s)
 
     def _note(self, address: str, backend: Backend, error: BoneageError, missing: set[Version]) -> None:
         """Remember why versions are not there: only a model that is wrong itself is a fault, others are awaited."""

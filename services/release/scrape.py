@@ -8,7 +8,7 @@ from typing import Final
 import structlog
 from prometheus_client.parser import text_string_to_metric_families
 
-from services.core.adapters.triton_addresses import Addresses
+from services.core.adapters.addresses import Addresses
 from services.core.runtime.workers import Workers
 from services.release.ports import Totals
 

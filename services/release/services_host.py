@@ -9,7 +9,7 @@ import grpc
 
 from boneage.v1 import model_host_pb2, model_host_pb2_grpc
 from services.client import Tls, calling
-from services.core.adapters.triton_addresses import Addresses
+from services.core.adapters.addresses import Addresses
 from services.core.errors import ModelContractError, ReleaseError
 from services.release.ports import Version
 

@@ -100,6 +100,23 @@ async def test_a_wrong_model_is_a_fault_and_the_served_one_stays():
     assert made.fault(TWO) == ""
 
 
+async def test_a_wrong_model_is_tried_again_ever_more_rarely():
+    """Every try costs the runtime a process; a disk that was full may have room again."""
+    host, clock = MemoryHost("a"), Clock()
+    host.wrong[REGRESSOR, 1] = "no space left on device"
+    made, _ = reconciler(host, ONE, clock=clock)
+    tries = []
+    for second in range(12):
+        clock.now_s = float(second)
+        await made.round()
+        tries.append(sum(model == REGRESSOR for _, model, _ in host.asked))
+    assert tries == [1, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4, 4]
+    host.wrong.clear()
+    clock.now_s = 60.0
+    await made.round()
+    assert made.ready(ONE)
+
+
 async def test_who_waits_in_vain_is_told_what_is_missing_where():
     """The message names the runtime and the version."""
     host = MemoryHost("a")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.core.adapters.triton_addresses import Addresses
+from services.core.adapters.addresses import Addresses
 from services.core.runtime.telemetry import Telemetry
 from services.core.runtime.workers import Workers
 from services.release import scrape

@@ -6,7 +6,7 @@ import socket
 import pytest
 from tritonclient.utils import InferenceServerException
 
-from services.core.adapters.triton_addresses import Addresses
+from services.core.adapters.addresses import Addresses
 from services.core.adapters.triton_client import failure, reason
 from services.core.errors import (
     DeadlineExceededError,

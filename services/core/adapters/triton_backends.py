@@ -8,7 +8,7 @@ from typing import Final
 
 from tritonclient.utils import InferenceServerException
 
-from services.core.adapters.triton_addresses import Addresses
+from services.core.adapters.addresses import Addresses
 from services.core.adapters.triton_client import connect, is_late
 from services.core.errors import ModelUnavailableError
 

@@ -7,7 +7,7 @@ from typing import Final
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
-from services.core.adapters.triton_addresses import Addresses
+from services.core.adapters.addresses import Addresses
 from services.core.adapters.triton_client import connect, reason
 from services.core.adapters.triton_config import Flavour, config_json
 from services.core.domain.contracts import CONTRACTS
