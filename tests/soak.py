@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -74,6 +75,10 @@ class Tally:
     def releases(self) -> Counter[str]:
         """Answers by release."""
         return Counter(answer.release for answer in self.answers)
+
+    def ends_with(self, release: str) -> bool:
+        """Whether the last answer is a release's."""
+        return bool(self.answers) and self.answers[-1].release == release
 
     def mixed(self, group: Group) -> list[str]:
         """Answers of which a model's version is not the one that their release pins."""
@@ -196,8 +201,7 @@ async def change_releases(group: Group, changes: Changes, tally: Tally, *, cycle
             await releases.promote(made.id)
             changes.promoted += 1
             if cycle % 2:
-                promoted = made.id
-                await until(lambda promoted=promoted: tally.answers[-1].release == promoted)
+                await until(partial(tally.ends_with, made.id))
                 changes.rolled_back.append((time.monotonic(), made.id))
                 await releases.rollback("to try it")
             await releases.collect_garbage(keep=2, dry_run=False)
