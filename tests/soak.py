@@ -339,15 +339,29 @@ def _memory(group: Group) -> float:
     return float(sum(member.resident_bytes() for member in group.members()) + resident_bytes(group.tritons))
 
 
-async def republished(group: Group, *, cycles: int, sample: Callable[[int, float], None]) -> None:
-    """Test 6: publish, promote and roll back again and again; `sample` gets the memory after each."""
+async def republished(group: Group, *, cycles: int, warm_up: int) -> tuple[float, float]:
+    """Test 6: publish, promote and roll back again and again; the memory after `warm_up` cycles and after all.
+
+    Both are of a group at rest: only what the routing names is loaded.
+    """
+    settled = []
     async with group.releases() as releases:
-        for cycle in range(cycles):
-            made = group.publisher.publish()
-            await releases.promote(made.id)
-            await releases.rollback("to try it")
-            await releases.collect_garbage(keep=1, dry_run=False)
-            sample(cycle, _memory(group))
+        for count in (warm_up, cycles - warm_up):
+            for _ in range(count):
+                made = group.publisher.publish()
+                await releases.promote(made.id)
+                await releases.rollback("to try it")
+                await releases.collect_garbage(keep=1, dry_run=False)
+            await until(partial(_at_rest, group), timeout_s=120)
+            settled.append(await asyncio.to_thread(_memory, group))
+    return settled[0], settled[1]
+
+
+async def _at_rest(group: Group) -> bool:
+    """Whether no Triton holds more than the current and the previous version of the reader."""
+    reader = group.publisher.release.reader
+    counts = [await asyncio.to_thread(server.ready_count, reader) for server in group.tritons]
+    return max(counts) <= 2
 
 
 async def without_releases(group: Group, cases: Sequence[Case], *, calls: int) -> Tally:

@@ -97,6 +97,12 @@ class Triton:
             return bool(client.is_server_live(client_timeout=2))
         return False
 
+    def ready_count(self, model: str) -> int:
+        """How many versions of a model answer."""
+        with self._client() as client:
+            index = client.get_model_repository_index(HEADERS)
+        return sum(entry.name == model and entry.state == "READY" for entry in index.models)
+
     def has_ready(self, versions: Mapping[str, int]) -> bool:
         """Whether it answers for this version of each of these models."""
         with suppress(InferenceServerException), self._client() as client:

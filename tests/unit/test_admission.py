@@ -65,15 +65,15 @@ async def test_what_was_begun_elsewhere_finds_a_place(clock):
 
 
 async def test_who_would_wait_too_long_is_told_so_at_once(clock):
-    """Four inside and a second between two that leave make five seconds: too much of eight, not of twelve."""
+    """Four inside and a second between two that leave make five seconds: too much of six, not of eight."""
     admission = Admission(16, clock=clock)
     await learn(admission, clock, interval_s=1.0)
     async with AsyncExitStack() as stack:
         await inside(admission, stack, 4, left_s=60.0)
-        with pytest.raises(OverloadedError, match=r"an answer would take about 5\.0 s, too long for the 8\.0 s left"):
-            await inside(admission, stack, 1, left_s=8.0)
-        await inside(admission, stack, 1, left_s=12.0)
-        await inside(admission, stack, 1, left_s=8.0, begun=True)
+        with pytest.raises(OverloadedError, match=r"an answer would take about 5\.0 s, too long for the 6\.0 s left"):
+            await inside(admission, stack, 1, left_s=6.0)
+        await inside(admission, stack, 1, left_s=8.0)
+        await inside(admission, stack, 1, left_s=6.0, begun=True)
 
 
 async def test_nobody_is_refused_by_an_idle_service(clock):

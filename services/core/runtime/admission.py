@@ -15,7 +15,7 @@ from services.core.errors import OverloadedError
 
 BEGUN: Final = "boneage-begun"
 """Key of the metadata by which a service says that a call is part of what it is at."""
-WAITING_SHARE: Final = 0.5
+WAITING_SHARE: Final = 0.75
 """Of the time that a caller has, what may be expected to pass before its answer: the estimate is a rough one."""
 SMOOTHING: Final = 0.2
 
