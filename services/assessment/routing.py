@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 import structlog
+from pydantic import TypeAdapter
 
 from services.client import ReleaseClient
 from services.core.domain.routing import Routing
@@ -17,6 +18,7 @@ from services.core.errors import BoneageError
 
 FIRST_WAIT_S: Final = 0.2
 LONGEST_WAIT_S: Final = 5.0
+KEPT: Final = TypeAdapter(Routing)
 
 
 class FollowedRouting:
@@ -67,8 +69,8 @@ class FollowedRouting:
         if self._file is None or not self._file.exists():
             return None
         try:
-            return Routing(**json.loads(self._file.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
+            return KEPT.validate_json(self._file.read_bytes(), strict=True)
+        except (OSError, ValueError) as error:
             self._log.warning("kept routing cannot be read", reason=type(error).__name__)
             return None
 

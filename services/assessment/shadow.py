@@ -9,7 +9,7 @@ import structlog
 from services.assessment.pipeline import Ask, Assessment, AssessmentPipeline, Radiograph
 from services.assessment.stopwatch import Stopwatch
 from services.core.domain.reading import Age
-from services.core.errors import BoneageError
+from services.core.errors import BoneageError, DeadlineExceededError, OverloadedError
 from services.core.runtime.deadlines import Deadline
 from services.core.runtime.telemetry import Telemetry
 
@@ -43,6 +43,8 @@ class Shadow:
     async def _read(self, radiograph: Radiograph, ask: Ask, answered: Assessment) -> None:
         try:
             own = await self._pipeline.assess(radiograph, ask, deadline=Deadline.after(None), watch=Stopwatch())
+        except (OverloadedError, DeadlineExceededError):
+            return  # there was no room for it, which says nothing of the release
         except BoneageError as error:
             self._telemetry.shadow_assessments.labels(FAILED, ask.release).inc()
             self._log.warning("shadow failed", release=ask.release, error=type(error).__name__, reason=error.reason)

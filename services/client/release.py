@@ -24,7 +24,8 @@ class ReleaseClient:
     """
 
     def __init__(self, address: str, *, tls: Tls | None = None, token: str = "") -> None:
-        self._channel = connect(address, SERVICE, tls=tls)
+        # Tried once: a change that was made, and whose answer was lost, must not be made again.
+        self._channel = connect(address, SERVICE, tls=tls, attempts=1)
         self._stub = release_pb2_grpc.ReleaseServiceStub(self._channel)
         self._metadata: Metadata = (("authorization", f"Bearer {token}"),) if token else ()
 

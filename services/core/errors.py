@@ -11,6 +11,7 @@ BoneageError
 ├── ModelUnavailableError       the runtime has not loaded the model or does not answer
 ├── ModelContractError          a model file whose tensors are not those agreed on
 ├── ReleaseError                a release that is damaged, incomplete, unsigned or not to be had
+│   └── StoreUnavailableError   the store does not answer, which says nothing of a release
 ├── UnauthenticatedError        nobody known asks for what only some may do
 ├── PermissionDeniedError       somebody known asks for what he may not do
 └── ConfigurationError          a setting that is unknown, missing or out of its range
@@ -64,6 +65,10 @@ class ModelContractError(BoneageError):
 
 class ReleaseError(BoneageError):
     """A release that is damaged, incomplete, unsigned or not to be had."""
+
+
+class StoreUnavailableError(ReleaseError):
+    """The store does not answer; what is in it may be as it should."""
 
 
 class UnauthenticatedError(BoneageError):

@@ -11,7 +11,7 @@ from services.client import Tls
 from services.core.adapters.addresses import Addresses
 from services.core.adapters.signing import Trust
 from services.core.adapters.store import Store
-from services.core.errors import ConfigurationError, ReleaseError
+from services.core.errors import ConfigurationError, ReleaseError, UnknownReleaseError
 from services.core.runtime.authorisation import Callers
 from services.core.runtime.model_host import read_key
 from services.core.runtime.process import Process, run_process
@@ -50,10 +50,10 @@ async def serve(process: Process, settings: Settings) -> None:
             if working.done():
                 await working  # it only ends by an error, which ends the process
         finally:
+            await pipeline.close()  # nothing is decided any more before another may be the active one
             for task in (working, stopped):
                 task.cancel()
             await asyncio.gather(working, stopped, return_exceptions=True)
-            await pipeline.close()
             for host in hosts:
                 await host.close()
 
@@ -87,7 +87,7 @@ async def _begun(
     while True:
         try:
             return await pipeline.begin(reconciler_of)
-        except ReleaseError as error:
+        except (ReleaseError, UnknownReleaseError) as error:
             structlog.get_logger().warning("the store has no release to serve", reason=str(error))
             await asyncio.sleep(BEGIN_WAIT_S)
 
@@ -127,18 +127,15 @@ def rollout_of(process: Process, settings: Settings, pipeline: ReleasePipeline, 
 
 def hosts_of(settings: Settings) -> tuple[ModelHost, ...]:
     """The runtimes, and the services that have to know a release before it is routed to. Raises ConfigurationError."""
-    hosts: list[ModelHost] = []
+    if not settings.model_hosts:
+        raise ConfigurationError("name the model services: they must know a release first", field="BONEAGE_MODEL_HOSTS")
     key = read_key(settings.host_key_file) if settings.host_key_file else ""
-    if settings.inference == "triton":
-        from services.core.adapters.triton_host import TritonHost  # noqa: PLC0415 -- only where Triton is chosen
+    services = ServicesHost(Addresses(settings.model_hosts, field="BONEAGE_MODEL_HOSTS"), key, tls=_tls(settings))
+    if settings.inference != "triton":
+        return (services,)
+    from services.core.adapters.triton_host import TritonHost  # noqa: PLC0415 -- only where Triton is chosen
 
-        hosts.append(TritonHost(settings.triton_url, key=key, flavour=settings.triton_flavour))
-    if settings.model_hosts:
-        services = Addresses(settings.model_hosts, field="BONEAGE_MODEL_HOSTS")
-        hosts.append(ServicesHost(services, key, tls=_tls(settings)))
-    if not hosts:
-        raise ConfigurationError("name the services that run models, or choose Triton", field="BONEAGE_MODEL_HOSTS")
-    return tuple(hosts)
+    return (TritonHost(settings.triton_url, key=key, flavour=settings.triton_flavour), services)
 
 
 def _tls(settings: Settings) -> Tls | None:

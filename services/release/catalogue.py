@@ -1,6 +1,8 @@
 """The store as the release service uses it: manifests, state and pointer, and what may be deleted."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from typing import Final
 
 from services.core.adapters.model_repository import release_of
@@ -19,7 +21,7 @@ from services.core.adapters.store import Store
 from services.core.domain.contracts import CONTRACTS
 from services.core.domain.release import CARD, Release
 from services.core.domain.routing import Routing
-from services.core.errors import ReleaseError
+from services.core.errors import BoneageError, ReleaseError
 from services.release.ports import Verified, Version
 from services.release.state import Event, State, state_from_json, state_to_json
 
@@ -62,17 +64,37 @@ class StoreCatalogue:
             raise ReleaseError("names no release yet", field=POINTER)
         if not self._store.exists(ROUTING):
             return State(Routing(current))
-        state = state_from_json(self._store.read(ROUTING), source=ROUTING)
-        if state.routing.current == current:
-            return State(state.routing, (), state.refused, state.retired, state.known, state.events)
+        kept = state_from_json(self._store.read(ROUTING), source=ROUTING)
+        state = replace(kept, candidates=(), replaces="")  # what was being let in is asked for again
+        if kept.routing.current != current == kept.replaces:  # killed between the two: it was decided
+            set_current(self._store, kept.routing.current)
+            return state
+        if kept.routing.current == current:
+            return state
         moved = Event.now("unknown", "promote", "the pointer was moved in the store")
-        return state.routed(Routing(current, previous=state.routing.current), current, moved)
+        return state.routed(Routing(current, previous=kept.routing.current), current, moved)
 
     def write_state(self, state: State) -> None:
-        """The state first, the pointer last: who reads the pointer finds what it stands for."""
-        self._store.replace(ROUTING, state_to_json(state))
-        if read_current(self._store) != state.routing.current:
+        """The state first, the pointer last: who reads the pointer finds what it stands for.
+
+        Where the pointer cannot be moved the state before comes back: what could not be kept was not decided.
+        """
+        current = read_current(self._store)
+        if current == state.routing.current:
+            self._store.replace(ROUTING, state_to_json(state))
+            return
+        before = self._store.read(ROUTING) if self._store.exists(ROUTING) else None
+        self._store.replace(ROUTING, state_to_json(replace(state, replaces=current)))
+        try:
             set_current(self._store, state.routing.current)
+        except BoneageError:
+            with suppress(BoneageError):  # what brought us here is what is told
+                if before is None:
+                    self._store.delete(ROUTING)
+                else:
+                    self._store.replace(ROUTING, before)
+            raise
+        self._store.replace(ROUTING, state_to_json(state))
 
     def versions(self) -> Sequence[Version]:
         """All versions that are whole."""

@@ -1,7 +1,8 @@
 """Decides which release answers: checked, loaded everywhere, then routed to; nothing else may move the pointer."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -9,8 +10,16 @@ import structlog
 
 from services.core.domain.release import Release
 from services.core.domain.routing import PERMILLE, Routing
-from services.core.errors import BoneageError, InvalidRequestError, ReleaseError
+from services.core.errors import (
+    BoneageError,
+    InvalidRequestError,
+    ModelUnavailableError,
+    OverloadedError,
+    ReleaseError,
+    StoreUnavailableError,
+)
 from services.core.runtime.workers import Workers
+from services.release.garbage import Garbage, garbage_of
 from services.release.ports import Catalogue, Verified, Version
 from services.release.reconciler import Reconciler
 from services.release.state import Event, State, Status
@@ -28,19 +37,16 @@ class Summary:
     release: Release | None
 
 
-@dataclass(frozen=True, slots=True)
-class Garbage:
-    """What is needed no more."""
-
-    releases: tuple[str, ...]
-    versions: tuple[Version, ...]
-
-
 class ReleasePipeline:
-    """One change at a time; what it decides is in the store before anybody hears of it."""
+    """What it decides is in the store before anybody hears of it.
+
+    One release is let in at a time, which may take minutes; the routing changes at once: a rollback waits for nobody.
+    """
 
     def __init__(self, catalogue: Catalogue, workers: Workers, *, ready_timeout_s: float) -> None:
         self._catalogue, self._workers, self._ready_timeout_s = catalogue, workers, ready_timeout_s
+        self._admitting = asyncio.Lock()
+        self._verifying = asyncio.Lock()
         self._changing = asyncio.Lock()
         self._changed = asyncio.Condition()
         self._closed = False
@@ -59,8 +65,9 @@ class ReleasePipeline:
 
     @property
     def state(self) -> State:
-        """What was decided last."""
-        assert self._state is not None, "begin comes first"
+        """What was decided last. Raises ModelUnavailableError where another release service is the active one."""
+        if self._state is None:
+            raise ModelUnavailableError("this release service is not the active one")
         return self._state
 
     @property
@@ -94,57 +101,60 @@ class ReleasePipeline:
         return self.state.events.get(release_id or self.state.routing.current, ())
 
     async def verify(self, release_id: str) -> Verified:
-        """Check a release now. Raises ReleaseError, UnknownReleaseError."""
-        return await self._workers.run(self._catalogue.verify, release_id)
+        """Check a release now, one at a time. Raises ReleaseError, UnknownReleaseError, OverloadedError."""
+        if self._verifying.locked():
+            raise OverloadedError("another release is being verified; try again later")
+        async with self._verifying:
+            return await self._workers.run(self._catalogue.verify, release_id)
 
     async def promote(self, release_id: str, *, caller: str, detail: str = "") -> Routing:
         """Let a release answer everything; the one before stays loaded."""
-        async with self._changing:
-            self._not_current(release_id)
-            await self._admit(release_id, caller=caller)
-            now = self.state.routing
-            return await self._route(_current(now, release_id), release_id, Event.now(caller, "promote", detail))
+        async with self._admitted(release_id, caller=caller):
+            event = Event.now(caller, "promote", detail)
+            return await self._route(lambda now: _current(now, release_id), release_id, event)
 
     async def canary(self, release_id: str, permille: int, *, caller: str, detail: str = "") -> Routing:
         """Let a release answer a share of the studies; an empty id or 0 ends it."""
-        async with self._changing:
-            now = self.state.routing
-            if not release_id or not permille:
-                ended = now.canary
-                routing = replace(now, canary="", canary_permille=0)
-                return await self._route(routing, ended, Event.now(caller, "canary", detail or "ended"))
-            if permille > PERMILLE:
-                raise InvalidRequestError(f"{permille} is not 1 to {PERMILLE} thousandths", field="permille")
-            self._not_current(release_id)
-            await self._admit(release_id, caller=caller)
-            routing = replace(_without_role(now, release_id), canary=release_id, canary_permille=permille)
-            return await self._route(routing, release_id, Event.now(caller, "canary", detail or f"{permille} permille"))
+        if not release_id or not permille:
+            ended, event = self.state.routing.canary, Event.now(caller, "canary", detail or "ended")
+            return await self._route(lambda now: replace(now, canary="", canary_permille=0), ended, event)
+        if permille > PERMILLE:
+            raise InvalidRequestError(f"{permille} is not 1 to {PERMILLE} thousandths", field="permille")
+        async with self._admitted(release_id, caller=caller):
+            event = Event.now(caller, "canary", detail or f"{permille} permille")
+            return await self._route(
+                lambda now: replace(_without_role(now, release_id), canary=release_id, canary_permille=permille),
+                release_id,
+                event,
+            )
 
     async def shadow(self, release_id: str, *, caller: str, detail: str = "") -> Routing:
         """Let a release read along; an empty id ends it."""
-        async with self._changing:
-            now = self.state.routing
-            if not release_id:
-                ended = now.shadow
-                return await self._route(replace(now, shadow=""), ended, Event.now(caller, "shadow", detail or "ended"))
-            self._not_current(release_id)
-            await self._admit(release_id, caller=caller)
-            routing = replace(_without_role(now, release_id), shadow=release_id)
-            return await self._route(routing, release_id, Event.now(caller, "shadow", detail))
+        if not release_id:
+            ended, event = self.state.routing.shadow, Event.now(caller, "shadow", detail or "ended")
+            return await self._route(lambda now: replace(now, shadow=""), ended, event)
+        async with self._admitted(release_id, caller=caller):
+            event = Event.now(caller, "shadow", detail)
+            return await self._route(
+                lambda now: replace(_without_role(now, release_id), shadow=release_id), release_id, event
+            )
 
     async def rollback(self, *, caller: str, reason: str) -> Routing:
-        """Let the previous release answer again; it is loaded, so that nothing has to be waited for."""
-        async with self._changing:
-            now = self.state.routing
-            if not now.previous:
-                raise InvalidRequestError("there is no release before the current one", field="release")
-            event = Event.now(caller, "rollback", reason)
-            return await self._route(_current(now, now.previous), now.current, event)
+        """Let the previous release answer again, at once: it is loaded.
+
+        Raises InvalidRequestError where there is none, ModelUnavailableError where a runtime has lost it.
+        """
+        now = self.state.routing
+        if not now.previous:
+            raise InvalidRequestError("there is no release before the current one", field="release")
+        if lacking := self._runtimes.lacking(await self._known(now.previous)):
+            raise ModelUnavailableError(f"{now.previous} is not loaded everywhere: {lacking}")
+        event = Event.now(caller, "rollback", reason)
+        return await self._route(lambda found: _rolled_back(found, expected=now), now.current, event)
 
     async def refuse(self, release_id: str, reason: str, *, caller: str = AUTOMATIC) -> None:
         """Take a release out of canary and shadow and let it in no more by itself."""
-        async with self._changing:
-            await self._refuse(release_id, reason, caller=caller)
+        await self._refuse(release_id, reason, caller=caller)
 
     async def see(self, release_ids: Sequence[str]) -> None:
         """Remember that the automatic rollout has seen these."""
@@ -161,21 +171,19 @@ class ReleasePipeline:
                 await self._workers.run(self._catalogue.delete_release, release_id)
             for version in garbage.versions:
                 await self._workers.run(self._catalogue.delete_version, version)
+            for release_id in garbage.releases:
+                self._releases.pop(release_id, None)
             await self._keep(self.state.without(set(garbage.releases)))
             self._log.info("collected", caller=caller, releases=garbage.releases, versions=len(garbage.versions))
             return garbage
 
     async def _garbage(self, keep: int) -> Garbage:
-        ids = await self._workers.run(self._catalogue.ids)
-        others = [id_ for id_ in ids if id_ not in self.state.needed]
-        staying = {*self.state.needed, *(others[-keep:] if keep else ())}
-        gone = tuple(id_ for id_ in ids if id_ not in staying)
-        pinned = {v for id_ in staying if id_ in ids for v in (await self._known(id_)).models.items()}
-        once = {v for id_ in gone for v in await self._pinned(id_)}
-        there = await self._workers.run(self._catalogue.versions)
-        return Garbage(gone, tuple(v for v in there if v in once and v not in pinned))
+        pinned = {id_: await self._pinned(id_) for id_ in await self._workers.run(self._catalogue.ids)}
+        versions = await self._workers.run(self._catalogue.versions)
+        return garbage_of(pinned, versions, needed=self.state.needed, keep=keep)
 
-    async def _pinned(self, release_id: str) -> Mapping[str, int] | Sequence[Version]:
+    async def _pinned(self, release_id: str) -> Sequence[Version]:
+        """Versions of a release; none of one whose manifest cannot be read."""
         try:
             return tuple((await self._known(release_id)).models.items())
         except BoneageError:
@@ -195,38 +203,72 @@ class ReleasePipeline:
             await self._changed.wait_for(lambda: self._closed or self.state.routing != last)
 
     async def close(self) -> None:
-        """End every watch."""
-        async with self._changed:
+        """End every watch, and decide nothing from here on: what is being written is let to its end."""
+        async with self._changing, self._changed:
             self._closed = True
             self._changed.notify_all()
 
-    def _not_current(self, release_id: str) -> None:
+    @asynccontextmanager
+    async def _admitted(self, release_id: str, *, caller: str) -> AsyncIterator[None]:
+        """A release that is checked and loaded everywhere, to be routed to inside; what fails is refused, with why.
+
+        Raises OverloadedError while another is being let in: whoever waits for minutes may have gone by then.
+        """
         if release_id == self.state.routing.current:
             raise InvalidRequestError(f"{release_id} answers everything already", field="release")
+        if self._admitting.locked():
+            raise OverloadedError("another release is being let in; try again later")
+        async with self._admitting:
+            try:
+                await self._admit(release_id)
+                yield
+            except StoreUnavailableError:
+                await self._forget(release_id)  # which says nothing of the release
+                raise
+            except BoneageError as error:
+                await self._refuse(release_id, str(error), caller=caller)
+                raise
+            except asyncio.CancelledError:
+                self._drop(release_id)
+                raise
 
-    async def _admit(self, release_id: str, *, caller: str) -> None:
-        """Check a release and have it loaded everywhere; what fails is refused, with the reason, and loaded nowhere."""
-        try:
-            await self._workers.run(self._catalogue.verify, release_id)
-            release = await self._known(release_id)
+    async def _admit(self, release_id: str) -> None:
+        await self._workers.run(self._catalogue.verify, release_id)
+        self._releases.pop(release_id, None)
+        release = await self._known(release_id)
+        async with self._changing:
             if release_id not in self.state.needed:
                 await self._keep(replace(self.state, candidates=(*self.state.candidates, release_id)))
-            await self._runtimes.until_ready(release, timeout_s=self._ready_timeout_s)
-        except BoneageError as error:
-            if release_id not in self.state.routing.releases:
-                await self._refuse(release_id, str(error), caller=caller)
-            raise
+        await self._runtimes.until_ready(release, timeout_s=self._ready_timeout_s)
+
+    def _drop(self, release_id: str) -> None:
+        """Need a candidate no more; what is routed to is needed all the same."""
+        if self._state is not None:
+            left = tuple(id_ for id_ in self._state.candidates if id_ != release_id)
+            self._state = replace(self._state, candidates=left)
+
+    async def _forget(self, release_id: str) -> None:
+        self._drop(release_id)
+        with suppress(BoneageError):  # the store is away; the next decision is written without it
+            async with self._changing:
+                await self._keep(self.state)
 
     async def _refuse(self, release_id: str, reason: str, *, caller: str) -> None:
-        routing = _without_role(self.state.routing, release_id)
-        if release_id in (routing.current, routing.previous):
-            return
-        if release_id in await self._workers.run(self._catalogue.ids):
-            await self._keep(self.state.rejected(release_id, routing, Event.now(caller, "refuse", reason)))
-        self._log.warning("refused", caller=caller, release=release_id, reason=reason)
+        async with self._changing:
+            self._drop(release_id)
+            routing = _without_role(self.state.routing, release_id)
+            if release_id in (routing.current, routing.previous):
+                return
+            if release_id in await self._workers.run(self._catalogue.ids):
+                await self._keep(self.state.rejected(release_id, routing, Event.now(caller, "refuse", reason)))
+                self._log.warning("refused", caller=caller, release=release_id, reason=reason)
 
-    async def _route(self, routing: Routing, release_id: str, event: Event) -> Routing:
-        await self._keep(self.state.routed(routing, release_id, event) if release_id else self.state)
+    async def _route(self, change: Callable[[Routing], Routing], release_id: str, event: Event) -> Routing:
+        """Change the routing as it is now, whatever was decided meanwhile."""
+        async with self._changing:
+            routing = change(self.state.routing)
+            if release_id:
+                await self._keep(self.state.routed(routing, release_id, event))
         self._log.info(
             "routing", caller=event.caller, action=event.action, release=release_id, detail=event.detail,
             current=routing.current, canary=routing.canary, permille=routing.canary_permille, shadow=routing.shadow,
@@ -235,6 +277,8 @@ class ReleasePipeline:
 
     async def _keep(self, state: State) -> None:
         """Write first, tell afterwards: nobody goes by what would be gone after a restart."""
+        if self._closed:
+            raise ModelUnavailableError("this release service is stopping")
         await self._workers.run(self._catalogue.write_state, state)
         async with self._changed:
             self._state = state
@@ -249,6 +293,13 @@ class ReleasePipeline:
 def _current(now: Routing, release_id: str) -> Routing:
     """With another current release; it gives up what else it did."""
     return replace(_without_role(now, release_id), current=release_id, previous=now.current)
+
+
+def _rolled_back(now: Routing, *, expected: Routing) -> Routing:
+    """With the previous release current, unless somebody was quicker: twice would be no rollback at all."""
+    if (now.current, now.previous) != (expected.current, expected.previous):
+        raise InvalidRequestError(f"{now.current} answers by now; look again", field="release")
+    return _current(now, now.previous)
 
 
 def _without_role(now: Routing, release_id: str) -> Routing:

@@ -4,16 +4,20 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal
 
 import structlog
 
 from services.core.domain.release import Release
 from services.core.errors import BoneageError, ModelContractError, ModelUnavailableError
+from services.core.runtime.logs import where
 from services.release.ports import ModelHost, Version
 
 FIRST_PAUSE_S: Final = 1.0
 LONGEST_PAUSE_S: Final = 30.0
+Outcome = Literal["wrong", "awaited", "done"]
+OUTCOMES: Final[tuple[Outcome, ...]] = ("wrong", "awaited", "done")
+"""What became of a load, the worst first: a model that is wrong, one that is not there yet, all as wanted."""
 WAKE_S: Final = 0.05
 """Rest between two looks of somebody who waits for a release to be ready."""
 
@@ -54,6 +58,7 @@ class Reconciler:
     ) -> None:
         self._hosts, self._needed, self._unload_delay_s, self._clock = hosts, needed, unload_delay_s, clock
         self._last_needed_s: dict[Version, float] = {}
+        self._seen: set[Version] = set()
         self.backends: dict[str, Backend] = {}
         self._log = structlog.get_logger()
 
@@ -62,10 +67,10 @@ class Reconciler:
         running: dict[str, asyncio.Task[None]] = {}
         try:
             while True:
-                needed, kept = await self._look()
+                needed = await self._look()
                 for address, backend in self.backends.items():
                     if address not in running or running[address].done():
-                        running[address] = asyncio.create_task(self._bring(address, backend, needed, kept))
+                        running[address] = asyncio.create_task(self._bring(address, backend, needed))
                 await asyncio.sleep(interval_s)
         finally:
             for task in running.values():
@@ -73,13 +78,11 @@ class Reconciler:
 
     async def round(self) -> None:
         """Look at every backend once, and have it load and unload what differs."""
-        needed, kept = await self._look()
-        await asyncio.gather(
-            *(self._bring(address, backend, needed, kept) for address, backend in self.backends.items())
-        )
+        needed = await self._look()
+        await asyncio.gather(*(self._bring(address, backend, needed) for address, backend in self.backends.items()))
 
-    async def _look(self) -> tuple[frozenset[Version], frozenset[Version]]:
-        """Find the backends that there are now; gives the versions that are needed, and those that may stay."""
+    async def _look(self) -> frozenset[Version]:
+        """Find the backends that there are now; gives the versions that are needed."""
         found: dict[str, Backend] = {}
         for host in self._hosts:
             try:
@@ -89,22 +92,23 @@ class Reconciler:
                 addresses = tuple(address for address, b in self.backends.items() if b.host is host)
             found |= {address: self.backends.get(address, Backend(host)) for address in addresses}
         self.backends = found
-        needed = self._needed()
-        return needed, self._kept(needed)
-
-    def _kept(self, needed: frozenset[Version]) -> frozenset[Version]:
-        """What may stay loaded: what is needed, and what was until a moment ago."""
-        now_s = self._clock()
+        needed, now_s = self._needed(), self._clock()
         self._last_needed_s |= dict.fromkeys(needed, now_s)
-        old = [v for v, last_s in self._last_needed_s.items() if now_s - last_s > self._unload_delay_s]
-        for version in old:
+        for version in [v for v, last_s in self._last_needed_s.items() if now_s - last_s > self._unload_delay_s]:
             del self._last_needed_s[version]
+        return needed
+
+    def _kept(self, served: frozenset[Version]) -> frozenset[Version]:
+        """What may stay loaded: what is needed, and what was until a moment ago.
+
+        What is found loaded for the first time may have been needed by whoever was at work before us.
+        """
+        self._last_needed_s |= dict.fromkeys(served - self._seen - self._last_needed_s.keys(), self._clock())
+        self._seen |= served
         return frozenset(self._last_needed_s)
 
-    async def _bring(
-        self, address: str, backend: Backend, needed: frozenset[Version], kept: frozenset[Version]
-    ) -> None:
-        """Have one backend answer for what it is one for."""
+    async def _bring(self, address: str, backend: Backend, needed: frozenset[Version]) -> None:
+        """Have one backend answer for what it is one for; what goes wrong there is nobody else's trouble."""
         try:
             backend.served = await backend.host.served(address)
         except BoneageError as error:
@@ -112,11 +116,14 @@ class Reconciler:
                 self._log.warning("a runtime is away", backend=address, reason=str(error))
             backend.reachable, backend.served, backend.faults = False, frozenset(), {}
             return
-        backend.reachable = True
+        backend.reachable, kept = True, self._kept(backend.served)
         models = [m for m in sorted({name for name, _ in needed | backend.served}) if backend.host.runs(address, m)]
-        await asyncio.gather(
-            *(self._bring_model(address, backend, m, needed=_of(needed, m), kept=_of(kept, m)) for m in models)
-        )
+        try:
+            await asyncio.gather(
+                *(self._bring_model(address, backend, m, needed=_of(needed, m), kept=_of(kept, m)) for m in models)
+            )
+        except Exception as error:  # noqa: BLE001 -- the boundary of a round: the next one looks again
+            self._log.error("unexpected error", backend=address, error=type(error).__name__, where=where(error))
 
     async def _bring_model(
         self, address: str, backend: Backend, model: str, *, needed: frozenset[int], kept: frozenset[int]
@@ -130,17 +137,38 @@ class Reconciler:
         pause = backend.pauses.get(model)
         if pause and pause.wanted == wanted and self._clock() < pause.until_s:
             return
+        outcome = await self._serve(address, backend, model, wanted, needed - served)
+        if outcome == "wrong":
+            backend.pauses[model] = self._longer(pause, wanted)
+        elif outcome == "done":
+            backend.pauses.pop(model, None)
+            backend.faults = {v: reason for v, reason in backend.faults.items() if v[0] != model}
+            self._log.info("versions", backend=address, model=model, versions=sorted(wanted), before=sorted(served))
+
+    async def _serve(
+        self, address: str, backend: Backend, model: str, wanted: frozenset[int], missing: frozenset[int]
+    ) -> Outcome:
+        """Have versions served; where one of several that are missing is wrong, the others are, one by one."""
         try:
             await backend.host.serve(address, model, wanted)
             backend.served = await backend.host.served(address)
         except BoneageError as error:
-            if isinstance(error, ModelContractError):
-                backend.pauses[model] = self._longer(pause, wanted)
-            self._note(address, backend, error, {(model, number) for number in needed - served})
-            return
-        backend.pauses.pop(model, None)
-        backend.faults = {v: reason for v, reason in backend.faults.items() if v[0] != model}
-        self._log.info("versions", backend=address, model=model, versions=sorted(wanted), before=sorted(served))
+            wrong = isinstance(error, ModelContractError)
+            if wrong and len(missing) > 1:
+                return await self._serve_each(address, backend, model, wanted - missing, missing)
+            self._note(address, backend, error, {(model, number) for number in missing})
+            return "wrong" if wrong else "awaited"
+        return "done"
+
+    async def _serve_each(
+        self, address: str, backend: Backend, model: str, whole: frozenset[int], missing: frozenset[int]
+    ) -> Outcome:
+        outcomes: set[Outcome] = set()
+        for number in sorted(missing, reverse=True):
+            outcome = await self._serve(address, backend, model, whole | {number}, frozenset({number}))
+            outcomes.add(outcome)
+            whole |= {number} if outcome == "done" else frozenset()
+        return next((o for o in OUTCOMES if o in outcomes), "done")
 
     def _longer(self, pause: Pause | None, wanted: frozenset[int]) -> Pause:
         wait_s = min(2 * pause.wait_s, LONGEST_PAUSE_S) if pause and pause.wanted == wanted else FIRST_PAUSE_S
@@ -161,6 +189,11 @@ class Reconciler:
             and all(version in b.served for b in running)
             for version in release.models.items()
         )
+
+    def lacking(self, release: Release) -> str:
+        """Which runtime that can be reached lacks what of a release; empty where none does."""
+        reached = any(backend.reachable for backend in self.backends.values())
+        return self._missing(release) if reached and not self.ready(release) else ""
 
     def fault(self, release: Release) -> str:
         """Why a version of the release cannot be loaded; empty where none is known to be wrong."""

@@ -1,10 +1,11 @@
 """Rolls new releases out by itself: a shadow, then a canary, then everything; the gate stands before each step."""
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 import structlog
 
@@ -16,6 +17,13 @@ from services.release.state import Status
 
 Phase = Literal["shadow", "canary"]
 NOTHING = Totals()
+LEAST_ANSWERS: Final = 10
+"""Of the current release in a phase, to hold another against."""
+
+
+def in_order(release: str) -> list[tuple[int, str]]:
+    """A key by which ids follow one another as people count: v10 after v9."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", release)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +39,10 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Underway:
-    """A release in one phase: when that began, and what it and the current release had come to by then."""
+    """A release in one phase: when that began, against which other, and what both had come to by then."""
 
     release: str
+    against: str
     phase: Phase
     began_s: float
     candidate: Totals
@@ -61,10 +70,10 @@ class Rollout:
 
     async def follow(self, *, interval_s: float) -> None:
         """Take steps until cancelled. What is in the store at the very first start is left to people."""
-        if not self._pipeline.state.known:
-            await self._pipeline.see([summary.id for summary in await self._pipeline.summaries()])
         while True:
             try:
+                if not self._pipeline.state.known:
+                    await self._pipeline.see([summary.id for summary in await self._pipeline.summaries()])
                 await self.step()
             except BoneageError as error:
                 self._log.warning("the rollout waits", reason=str(error))
@@ -74,24 +83,31 @@ class Rollout:
         """Begin with a new release, go on with the one underway, or let it go where a person took it over."""
         if self._underway is None:
             await self._begin()
-        elif self._pipeline.state.status(self._underway.release).value != self._underway.phase:
+        elif not self._is_ours(self._underway.release, self._underway.phase):
             self._underway = None
+        elif self._underway.against != self._pipeline.state.routing.current:
+            self._underway = await self._at(self._underway.release, self._underway.phase)
         else:
             await self._judge(self._underway)
 
     async def _begin(self) -> None:
         """Go on with a release that shadows or answers a share, after a restart; else take the newest new one."""
         routing, known = self._pipeline.state.routing, self._pipeline.state.known
-        for release, phase in ((routing.canary, "canary"), (routing.shadow, "shadow")):
-            if release and self._is_ours(release):
-                self._underway = await self._at(release, "canary" if phase == "canary" else "shadow")
+        roles: tuple[tuple[str, Phase], ...] = ((routing.canary, "canary"), (routing.shadow, "shadow"))
+        for release, phase in roles:
+            if self._is_ours(release, phase):
+                self._underway = await self._at(release, phase)
                 return
         new = [s for s in await self._pipeline.summaries() if s.id not in known and s.status is Status.AVAILABLE]
         if new and not routing.canary and not routing.shadow:
+            newest = max(new, key=lambda summary: in_order(summary.id))
+            await self._enter(newest.id, "shadow" if self._plan.shadow_assessments else "canary")
             await self._pipeline.see([summary.id for summary in new])
-            await self._enter(new[-1].id, "shadow" if self._plan.shadow_assessments else "canary")
 
-    def _is_ours(self, release: str) -> bool:
+    def _is_ours(self, release: str, phase: Phase) -> bool:
+        """Whether a release is in that phase, and nobody has touched it since it was brought there by itself."""
+        if not release or self._pipeline.state.status(release).value != phase:
+            return False
         events = self._pipeline.events(release)
         return bool(events) and events[-1].caller == AUTOMATIC
 
@@ -104,7 +120,7 @@ class Rollout:
 
     async def _at(self, release: str, phase: Phase) -> Underway:
         candidate, current = await self._totals(release)
-        return Underway(release, phase, self._clock(), candidate, current)
+        return Underway(release, self._pipeline.state.routing.current, phase, self._clock(), candidate, current)
 
     async def _totals(self, release: str) -> tuple[Totals, Totals]:
         totals = await self._measurements.totals()
@@ -112,12 +128,14 @@ class Rollout:
 
     async def _judge(self, underway: Underway) -> None:
         candidate, current = await self._totals(underway.release)
-        candidate, current = candidate.since(underway.candidate), current.since(underway.current)
+        candidate, lately = candidate.since(underway.candidate), current.since(underway.current)
+        if lately.answered + lately.abstained >= LEAST_ANSWERS:  # else all that it did before has to do
+            current = lately
         done, needed = self._progress(underway.phase, candidate)
         reasons = await self._reasons(underway, candidate, current)
         if done >= needed:
             await (self._stop(underway, reasons) if reasons else self._advance(underway))
-        elif self._hopeless(underway.phase, candidate, needed):
+        elif reasons and self._hopeless(underway.phase, candidate, needed):
             await self._stop(underway, reasons)
         elif self._clock() - underway.began_s > self._plan.phase_timeout_s:
             await self._stop(underway, [f"only {done} of {needed} assessments came within the time for the phase"])

@@ -1,8 +1,9 @@
-"""Counts by release from the assessments' own /metrics; an instance that began anew counts from there on."""
+"""Counts by release from the assessments' own /metrics; what an instance had counted before counts for nothing."""
 
 import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from http.client import HTTPException
 from typing import Final
 
 import structlog
@@ -13,6 +14,8 @@ from services.core.runtime.workers import Workers
 from services.release.ports import Totals
 
 TIMEOUT_S: Final = 3.0
+DIRECTLY: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""Whatever proxy the environment names: it could not reach a pod."""
 OK: Final = "ok"
 FAILED: Final = "failed"
 
@@ -25,7 +28,6 @@ class Scraper:
 
     def __init__(self, instances: Addresses, workers: Workers) -> None:
         self._instances, self._workers = instances, workers
-        self._began = False
         self._last: dict[str, dict[Sample, float]] = {}
         self._counted: dict[Sample, float] = {}
         self._log = structlog.get_logger()
@@ -35,15 +37,14 @@ class Scraper:
         for address in await self._instances.look_up():
             try:
                 self._count(address, await self._workers.run(read, address))
-            except OSError as error:
+            except (OSError, HTTPException, ValueError) as error:
                 self._log.warning("no metrics", instance=address, reason=type(error).__name__)
-        self._began = True
         return totals_of(self._counted)
 
     def _count(self, address: str, now: Mapping[Sample, float]) -> None:
-        """Add what came since the last look; a counter that fell began anew."""
-        if self._began:
-            before = self._last.get(address, {})
+        """Add what came since the last look at this instance; a counter that fell began anew."""
+        if address in self._last:
+            before = self._last[address]
             for sample, value in now.items():
                 earlier = before.get(sample, 0.0)
                 self._counted[sample] = self._counted.get(sample, 0.0) + (
@@ -53,8 +54,11 @@ class Scraper:
 
 
 def read(address: str) -> dict[Sample, float]:
-    """The samples of one instance that are about releases. Raises OSError where it does not answer."""
-    with urllib.request.urlopen(f"http://{address}/metrics", timeout=TIMEOUT_S) as answer:
+    """The samples of one instance that are about releases.
+
+    Raises OSError, HTTPException or ValueError where it does not answer, or not as an instance does.
+    """
+    with DIRECTLY.open(f"http://{address}/metrics", timeout=TIMEOUT_S) as answer:
         return dict(samples(answer.read().decode()))
 
 

@@ -46,6 +46,7 @@ class State:
     """The routing, the releases that are being loaded for it, and what was done with each.
 
     `refused` holds the reason of each release that is not let in; `known` those that the automatic rollout has seen.
+    `replaces` names what the pointer named before, from the writing of this state until the pointer is moved too.
     """
 
     routing: Routing
@@ -54,6 +55,7 @@ class State:
     retired: tuple[str, ...] = ()
     known: tuple[str, ...] = ()
     events: dict[str, tuple[Event, ...]] = field(default_factory=dict)
+    replaces: str = ""
 
     def status(self, release_id: str) -> Status:
         """What became of a release."""

@@ -66,7 +66,7 @@ async def test_what_was_begun_elsewhere_finds_a_place(clock):
 
 async def test_who_would_wait_too_long_is_told_so_at_once(clock):
     """Four inside and a second between two that leave make five seconds: too much of six, not of eight."""
-    admission = Admission(16, clock=clock)
+    admission = Admission(8, clock=clock)
     await learn(admission, clock, interval_s=1.0)
     async with AsyncExitStack() as stack:
         await inside(admission, stack, 4, left_s=60.0)
@@ -82,6 +82,16 @@ async def test_nobody_is_refused_by_an_idle_service(clock):
     await learn(admission, clock, interval_s=30.0)
     async with AsyncExitStack() as stack:
         await inside(admission, stack, 1, left_s=1.0)
+
+
+async def test_a_few_are_let_in_however_slow_it_was(clock):
+    """A service that hung for a while must be asked again, or nobody would learn that it is well."""
+    admission = Admission(16, clock=clock)
+    await learn(admission, clock, interval_s=30.0)
+    async with AsyncExitStack() as stack:
+        await inside(admission, stack, 8, left_s=1.0)
+        with pytest.raises(OverloadedError):
+            await inside(admission, stack, 1, left_s=1.0)
 
 
 async def test_a_pause_says_nothing_of_how_fast_it_goes(clock):

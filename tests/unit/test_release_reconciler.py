@@ -100,6 +100,29 @@ async def test_a_wrong_model_is_a_fault_and_the_served_one_stays():
     assert made.fault(TWO) == ""
 
 
+async def test_one_wrong_version_keeps_no_other_away():
+    """A runtime that comes back gets what it can, and only what is wrong is blamed."""
+    host = MemoryHost("a")
+    host.wrong[REGRESSOR, 1] = "protobuf parsing failed"
+    made, _ = reconciler(host, ONE, TWO)
+    await made.round()
+    assert made.ready(TWO)
+    assert made.fault(TWO) == ""
+    assert "protobuf parsing failed" in made.fault(ONE)
+
+
+async def test_what_another_has_loaded_stays_for_a_while_too():
+    """After a restart of ours somebody may still route to what we know nothing of."""
+    host, clock = MemoryHost("a"), Clock()
+    host.loaded["a"] = set(versions(TWO))
+    made, _ = reconciler(host, ONE, delay_s=30.0, clock=clock)
+    await made.round()
+    assert host.loaded["a"] == set(versions(ONE, TWO))
+    clock.now_s = 31.0
+    await made.round()
+    assert host.loaded["a"] == set(versions(ONE))
+
+
 async def test_a_wrong_model_is_tried_again_ever_more_rarely():
     """Every try costs the runtime a process; a disk that was full may have room again."""
     host, clock = MemoryHost("a"), Clock()

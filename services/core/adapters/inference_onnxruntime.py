@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -72,6 +73,10 @@ class OnnxRuntimeInference:
         """Versions that answer now."""
         return frozenset(self._sessions)
 
+    def load(self, model: str, version: int) -> None:
+        """Load one more version, before any call. Raises as `load_session` does."""
+        self._sessions[model, version] = load_session(self._root, model, version, threads=self._threads)
+
     async def serve(self, model: str, versions: frozenset[int]) -> None:
         """Have exactly these versions of a model loaded; calls that run on one that goes are answered by it.
 
@@ -100,7 +105,9 @@ async def _finished(running: "asyncio.Future[dict[str, NDArray[np.float32]]]") -
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
-        await asyncio.wait([running])
+        while not running.done():
+            with suppress(asyncio.CancelledError):  # once more: by our own time limit, then by the caller
+                await asyncio.wait([running])
         raise
 
 

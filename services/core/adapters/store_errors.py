@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from services.core.errors import BoneageError, ReleaseError
+from services.core.errors import BoneageError, ReleaseError, StoreUnavailableError
 
 NOT_FOUND: Final = "not found"
 EXISTS: Final = "exists already"
@@ -28,13 +28,15 @@ TAKEN: Final = (409, 412)
 
 @contextmanager
 def told(place: str) -> Iterator[None]:
-    """Turn whatever is raised into a ReleaseError at `place`; errors of ours pass."""
+    """Turn whatever is raised into a ReleaseError at `place`, or StoreUnavailableError; errors of ours pass."""
     try:
         yield
     except BoneageError:
         raise
     except Exception as error:  # noqa: BLE001 -- every backend has a tree of its own
-        raise ReleaseError(_reason(error), field=place) from None
+        reason = _reason(error)
+        kind = StoreUnavailableError if reason.startswith(SILENT) else ReleaseError
+        raise kind(reason, field=place) from None
 
 
 def _reason(error: Exception) -> str:

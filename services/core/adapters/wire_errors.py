@@ -19,6 +19,7 @@ STATUSES: Final[Mapping[type[errors.BoneageError], grpc.StatusCode]] = {
     errors.ModelUnavailableError: grpc.StatusCode.UNAVAILABLE,
     errors.ModelContractError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.ReleaseError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.StoreUnavailableError: grpc.StatusCode.UNAVAILABLE,
     errors.ConfigurationError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.UnauthenticatedError: grpc.StatusCode.UNAUTHENTICATED,
     errors.PermissionDeniedError: grpc.StatusCode.PERMISSION_DENIED,

@@ -1,8 +1,8 @@
 """Bounds how many calls are worked on at once: one more is refused now instead of answered late.
 
-A call is refused where every place is taken, or where those who are in would keep it waiting for longer than it has: by
-Little's law as many as are inside, times the usual time between two that leave. What another service has begun already
-finds places of its own, since refusing it would waste what was done for it.
+A call is refused where every place is taken, or where half of them are and those who are in would keep it waiting for
+longer than it has: by Little's law as many as are inside, times the usual time between two that leave. What another
+service has begun already finds places of its own, since refusing it would waste what was done for it.
 """
 
 import asyncio
@@ -55,7 +55,9 @@ class Admission:
                 yield
 
     def _check_time(self, left_s: float | None) -> None:
-        expected_s = (self._inside + 1) * self._interval_s if self._inside else 0.0
+        if self._inside < self.places / 2:  # so few say nothing of how fast it goes, and nobody would come to say more
+            return
+        expected_s = (self._inside + 1) * self._interval_s
         if left_s is not None and expected_s > left_s * WAITING_SHARE:
             raise OverloadedError(
                 f"an answer would take about {expected_s:.1f} s, too long for the {left_s:.1f} s left"

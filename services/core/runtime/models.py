@@ -4,10 +4,12 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final
 
+import structlog
+
 from services.core.adapters.inference_onnxruntime import OnnxRuntimeInference
 from services.core.adapters.model_repository import ModelRepository
 from services.core.domain.ports import Inference, Releases, Tensors
-from services.core.errors import ModelUnavailableError
+from services.core.errors import BoneageError, ModelUnavailableError
 from services.core.runtime.model_host import host_registration
 from services.core.runtime.pinned import PinnedVersions, Versions
 from services.core.runtime.process import Process
@@ -93,11 +95,21 @@ async def _tell_readiness(inference: LoadingInference, pinned: PinnedVersions, p
 
 
 def load(settings: ModelServerSettings, releases: ModelRepository, models: Sequence[str]) -> OnnxRuntimeInference:
-    """The versions of `models` that the repository's wanted releases name."""
-    pinned = [releases.get(release).models for release in releases.wanted()]
-    return OnnxRuntimeInference(
+    """The versions of `models` that the repository's wanted releases name.
+
+    Raises ReleaseError, ModelContractError or ModelUnavailableError for one of the current release; another that is
+    damaged is logged and left out: it must not keep from serving what is well.
+    """
+    pinned = PinnedVersions(releases, models)
+    inference = OnnxRuntimeInference(
         settings.model_repository,
-        {model: {versions[model] for versions in pinned if model in versions} for model in models},
+        {model: {number for name, number in pinned.needed() if name == model} for model in models},
         threads=settings.onnx_threads,
         queue=settings.inference_queue,
     )
+    for model, number in sorted(pinned.wanted() - pinned.needed()):
+        try:
+            inference.load(model, number)
+        except BoneageError as error:
+            structlog.get_logger().error("not loaded", model=model, version=number, reason=str(error))
+    return inference

@@ -8,7 +8,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import cv2
 import structlog
@@ -16,7 +16,7 @@ import structlog
 from services.core.errors import BoneageError, ConfigurationError
 from services.core.runtime.admission import Admission
 from services.core.runtime.health import Health
-from services.core.runtime.logs import configure_logs
+from services.core.runtime.logs import configure_logs, where
 from services.core.runtime.probes import Probes
 from services.core.runtime.server import Registration, create_server, listen
 from services.core.runtime.settings import ServerSettings, read_settings
@@ -96,8 +96,21 @@ def run_process(service: str, kind: type[Kind], serve: Callable[[Process, Kind],
         configure_logs(settings.log_level)
         asyncio.run(_run(service, settings, serve))
     except BoneageError as error:
-        structlog.get_logger().error("cannot serve", service=service, error=type(error).__name__, reason=str(error))
-        sys.exit(1)
+        _end(service, error)
+    except BaseExceptionGroup as group:
+        _end(service, _first(group))
+
+
+def _first(error: BaseException) -> BaseException:
+    """The first of what several tasks have raised."""
+    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
+
+
+def _end(service: str, error: BaseException) -> NoReturn:
+    """One line of log: the reason of an error of ours, of any other only what it is and where."""
+    told = {"reason": str(error)} if isinstance(error, BoneageError) else {"where": where(error)}
+    structlog.get_logger().error("cannot serve", service=service, error=type(error).__name__, **told)
+    sys.exit(1)
 
 
 async def _run(service: str, settings: Kind, serve: Callable[[Process, Kind], Awaitable[None]]) -> None:

@@ -129,7 +129,7 @@ class ReleaseSettings(Settings):
     """What the release service is told besides."""
 
     model_hosts: str = Field(
-        "", description="HOST:PORT of services with models in process, commas between; with Triton none is needed."
+        "", description="HOST:PORT of the model services, commas between: a release is routed to once all know it."
     )
     triton_flavour: Literal["cpu", "gpu"] = Field("cpu", description="Kind of instances that Triton is told to make.")
     callers_file: Path | None = Field(
