@@ -111,7 +111,7 @@ class ReleasePipeline:
         """Let a release answer everything; the one before stays loaded."""
         async with self._admitted(release_id, caller=caller):
             event = Event.now(caller, "promote", detail)
-            return await self._route(lambda now: _current(now, release_id), release_id, event)
+            return await self._route(lambda now: now.promoted(release_id), release_id, event)
 
     async def canary(self, release_id: str, permille: int, *, caller: str, detail: str = "") -> Routing:
         """Let a release answer a share of the studies; an empty id or 0 ends it."""
@@ -123,7 +123,7 @@ class ReleasePipeline:
         async with self._admitted(release_id, caller=caller):
             event = Event.now(caller, "canary", detail or f"{permille} permille")
             return await self._route(
-                lambda now: replace(_without_role(now, release_id), canary=release_id, canary_permille=permille),
+                lambda now: replace(now.without(release_id), canary=release_id, canary_permille=permille),
                 release_id,
                 event,
             )
@@ -135,9 +135,7 @@ class ReleasePipeline:
             return await self._route(lambda now: replace(now, shadow=""), ended, event)
         async with self._admitted(release_id, caller=caller):
             event = Event.now(caller, "shadow", detail)
-            return await self._route(
-                lambda now: replace(_without_role(now, release_id), shadow=release_id), release_id, event
-            )
+            return await self._route(lambda now: replace(now.without(release_id), shadow=release_id), release_id, event)
 
     async def rollback(self, *, caller: str, reason: str) -> Routing:
         """Let the previous release answer again, at once: it is loaded.
@@ -256,7 +254,7 @@ class ReleasePipeline:
     async def _refuse(self, release_id: str, reason: str, *, caller: str) -> None:
         async with self._changing:
             self._drop(release_id)
-            routing = _without_role(self.state.routing, release_id)
+            routing = self.state.routing.without(release_id)
             if release_id in (routing.current, routing.previous):
                 return
             if release_id in await self._workers.run(self._catalogue.ids):
@@ -290,20 +288,8 @@ class ReleasePipeline:
         return self._releases[release_id]
 
 
-def _current(now: Routing, release_id: str) -> Routing:
-    """With another current release; it gives up what else it did."""
-    return replace(_without_role(now, release_id), current=release_id, previous=now.current)
-
-
 def _rolled_back(now: Routing, *, expected: Routing) -> Routing:
     """With the previous release current, unless somebody was quicker: twice would be no rollback at all."""
     if (now.current, now.previous) != (expected.current, expected.previous):
         raise InvalidRequestError(f"{now.current} answers by now; look again", field="release")
-    return _current(now, now.previous)
-
-
-def _without_role(now: Routing, release_id: str) -> Routing:
-    """Without that release as canary or shadow."""
-    if release_id == now.canary:
-        now = replace(now, canary="", canary_permille=0)
-    return replace(now, shadow="") if release_id == now.shadow else now
+    return now.promoted(now.previous)

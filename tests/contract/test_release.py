@@ -7,7 +7,16 @@ from hashlib import sha256
 
 import pytest
 
-from boneage.v1 import assessment_pb2, assessment_pb2_grpc, model_host_pb2, model_host_pb2_grpc, release_pb2
+from boneage.v1 import (
+    assessment_pb2,
+    assessment_pb2_grpc,
+    common_pb2,
+    model_host_pb2,
+    model_host_pb2_grpc,
+    regression_pb2,
+    regression_pb2_grpc,
+    release_pb2,
+)
 from services.client import AssessmentClient, ReleaseClient
 from services.core.adapters.publishing import publish_model, publish_release
 from services.core.adapters.store import Store
@@ -15,6 +24,7 @@ from services.core.domain.contracts import CONTRACTS, ENHANCER, REGRESSOR, SEGME
 from services.core.domain.routing import Routing
 from services.core.errors import (
     InvalidRequestError,
+    ModelUnavailableError,
     PermissionDeniedError,
     ReleaseError,
     UnauthenticatedError,
@@ -335,3 +345,40 @@ async def _serves(folder):
         ReleaseClient(address(release)) as client,
     ):
         return (await client.list()).routing.current
+
+
+async def test_what_a_client_names_is_no_label(group):
+    """Metrics hold no text of a client's: who asks for releases that are none makes no series."""
+    async with channel_to(group["assessment"]) as channel:
+        stub = assessment_pb2_grpc.AssessmentServiceStub(channel)
+        request = assessment_pb2.AssessRequest(radiograph=as_png(hand_picture()), release="DOE^JANE")
+        with refused(UnknownReleaseError, field="release"):
+            await stub.Assess(request)
+    _, metrics = await http(group["assessment"], "/metrics")
+    assert "DOE" not in metrics
+
+
+async def test_a_release_that_a_stage_has_not_heard_of_is_worth_another_try(group, tmp_path):
+    """It was chosen here, so that it exists: UNAVAILABLE, which clients try again, and not NOT_FOUND."""
+    kept = tmp_path / "chosen.json"
+    kept.write_text(json.dumps({"current": "tiny-9"}))
+    addresses = {f"{name}_address": address(group[name]) for name in MODEL_SERVICES}
+    async with running("assessment", release_address="127.0.0.1:9", routing_file=kept, **addresses) as ahead:
+        async with channel_to(ahead) as channel:
+            with refused(ModelUnavailableError, reason="tiny-9 has not come to every stage yet"):
+                await assessment_pb2_grpc.AssessmentServiceStub(channel).Assess(ask())
+        _, metrics = await http(ahead, "/metrics")
+    assert 'boneage_assessments_total{outcome="failed",release="tiny-9"} 1.0' in metrics
+
+
+async def test_damaged_weights_of_the_previous_release_keep_no_service_from_starting(group, ops):
+    """What answers is whole; what is damaged is logged, and left out."""
+    publish_second(group["root"])
+    await ops.promote(SECOND)
+    weights = group["root"] / REGRESSOR / "1" / "model.onnx"
+    weights.chmod(0o644)
+    weights.write_bytes(weights.read_bytes()[:-10])
+    async with running("regression", model_repository=group["root"]) as alone, channel_to(alone) as channel:
+        stub = regression_pb2_grpc.RegressionServiceStub(channel)
+        asked = regression_pb2.EstimateBoneAgeRequest(hand=as_png(hand_picture()), sex=common_pb2.SEX_FEMALE)
+        assert (await stub.EstimateBoneAge(asked)).release == SECOND

@@ -10,7 +10,9 @@ from services.core.errors import (
     InvalidRequestError,
     ModelContractError,
     ModelUnavailableError,
+    OverloadedError,
     ReleaseError,
+    StoreUnavailableError,
     UnknownReleaseError,
 )
 from services.core.runtime.workers import Workers
@@ -62,6 +64,59 @@ async def test_a_rollback_needs_nothing_to_be_loaded(pipeline, host):
     host.away.update(host.loaded)
     assert await pipeline.rollback(caller="ops", reason="ages look wrong") == Routing("r1", previous="r2")
     assert pipeline.events("r2")[-1].detail == "ages look wrong"
+
+
+async def test_a_rollback_waits_for_nobody(pipeline, host):
+    """Another release is being let in, which may take minutes; nobody else may be let in meanwhile."""
+    await pipeline.promote("r2", caller="ops")
+    host.unknown["b"] = {"r3"}
+    letting_in = asyncio.create_task(pipeline.promote("r3", caller="ops"))
+    await until(lambda: "r3" in pipeline.state.candidates)
+    with pytest.raises(OverloadedError, match="another release is being let in"):
+        await pipeline.canary("r3", 5, caller="ops")
+    assert await pipeline.rollback(caller="ops", reason="") == Routing("r1", previous="r2")
+    host.unknown.clear()
+    assert await letting_in == Routing("r3", previous="r1"), "it goes by what holds when it is ready"
+
+
+async def test_a_rollback_to_what_a_runtime_has_lost_is_refused(pipeline, host):
+    """The message says which lacks what; a release that answers nowhere would be worse."""
+    await pipeline.promote("r2", caller="ops")
+    host.wrong[REGRESSOR, 1] = "no space left on device"
+    host.restart("b")
+    await until(lambda: (REGRESSOR, 2) in host.loaded["b"])
+    with pytest.raises(ModelUnavailableError, match=r"r1 is not loaded everywhere: b lacks boneage_regressor 1"):
+        await pipeline.rollback(caller="ops", reason="")
+    assert pipeline.state.routing == Routing("r2", previous="r1")
+
+
+async def test_a_store_that_is_away_speaks_against_no_release(pipeline, catalogue, monkeypatch):
+    """It is not refused, and nothing stays loaded for it."""
+
+    def away(_):
+        raise StoreUnavailableError("the store does not answer")
+
+    monkeypatch.setattr(catalogue, "verify", away)
+    with pytest.raises(StoreUnavailableError):
+        await pipeline.promote("r2", caller="ops")
+    assert (await pipeline.get("r2")).status is Status.AVAILABLE
+    assert pipeline.state.candidates == ()
+
+
+async def test_nothing_is_decided_after_the_end(pipeline, catalogue):
+    """Another service may be the active one by then."""
+    await pipeline.close()
+    with pytest.raises(ModelUnavailableError, match="stopping"):
+        await pipeline.promote("r2", caller="ops")
+    assert catalogue.state.routing == Routing("r1")
+
+
+async def test_who_is_not_the_active_one_says_so():
+    """A standby has taken up nothing yet."""
+    workers = Workers(1)
+    with pytest.raises(ModelUnavailableError, match="not the active one"):
+        await ReleasePipeline(MemoryCatalogue("r1"), workers, ready_timeout_s=1.0).rollback(caller="ops", reason="")
+    workers.close()
 
 
 async def test_a_rollback_without_a_previous_release_is_refused(pipeline):

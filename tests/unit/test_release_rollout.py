@@ -10,7 +10,7 @@ from services.core.runtime.workers import Workers
 from services.release.gate import Criteria
 from services.release.pipeline import ReleasePipeline
 from services.release.reconciler import Reconciler
-from services.release.rollout import Plan, Rollout
+from services.release.rollout import Plan, Rollout, in_order
 from services.release.state import Status
 from tests.releases import Counted, MemoryCatalogue, MemoryHost
 from tests.waiting import until
@@ -147,6 +147,55 @@ async def test_a_person_may_take_it_over(rollout, pipeline, catalogue, counted):
     counted.add("r2", shadowed=20, compared=20)
     await rollout.step()
     assert await routing_after(rollout, pipeline) == Routing("r1")
+
+
+async def test_a_person_who_changes_the_share_has_taken_it_over(rollout, pipeline, catalogue, counted):
+    """Who cuts the canary to look at it does not want it promoted."""
+    catalogue.add("r2")
+    await rollout.step()
+    counted.add("r2", shadowed=20, compared=20, difference_months=20.0)
+    await rollout.step()
+    await pipeline.canary("r2", 10, caller="ops")
+    counted.add("r2", answered=50, seconds=10.0)
+    await rollout.step()
+    assert await routing_after(rollout, pipeline) == Routing("r1", canary="r2", canary_permille=10)
+
+
+async def test_a_phase_begins_anew_when_the_current_release_changes(rollout, pipeline, catalogue, counted):
+    """What the canary did beside another says nothing of how it does beside this one."""
+    catalogue.add("r2")
+    await rollout.step()
+    counted.add("r2", shadowed=20, compared=20, difference_months=20.0)
+    assert await routing_after(rollout, pipeline) == CANARY
+    counted.add("r1", answered=700, abstained=300, seconds=200.0)
+    counted.add("r2", answered=30, abstained=19, seconds=10.0)
+    catalogue.add("r3")
+    await pipeline.promote("r3", caller="ops")
+    counted.add("r3", answered=1000, seconds=200.0)
+    counted.add("r2", answered=1)
+    changed = Routing("r3", previous="r1", canary="r2", canary_permille=100)
+    assert await routing_after(rollout, pipeline) == changed
+    counted.add("r3", answered=1000, seconds=200.0)
+    counted.add("r2", answered=38, abstained=12, seconds=10.0)
+    assert await routing_after(rollout, pipeline) == Routing("r3", previous="r1")
+    assert "abstains from 24.0%, the current release from 0.0%" in (await pipeline.get("r2")).reason
+
+
+async def test_failures_that_both_share_stop_nobody_early(rollout, pipeline, catalogue, counted):
+    """An outage of something else is no reason against the newer one."""
+    catalogue.add("r2")
+    await rollout.step()
+    counted.add("r2", shadowed=20, compared=20, difference_months=20.0)
+    await rollout.step()
+    counted.add("r1", answered=80, failed=20, seconds=20.0)
+    counted.add("r2", answered=8, failed=2, seconds=2.0)
+    assert await routing_after(rollout, pipeline) == CANARY
+
+
+@pytest.mark.parametrize(("older", "newer"), [("v9", "v10"), ("2026.11.4", "2026.12.1"), ("2026.9.1", "2026.10.1")])
+def test_ids_follow_one_another_as_people_count(older, newer):
+    """The newest of several is the one that a person would call so."""
+    assert in_order(older) < in_order(newer)
 
 
 async def test_a_restart_goes_on_where_it_was(rollout, pipeline, catalogue, counted, clock):

@@ -1,7 +1,7 @@
 """Which release answers which study: the routing that the release service decides and the assessment goes by."""
 
 import hmac
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 PERMILLE: Final = 1000
@@ -34,6 +34,17 @@ class Routing:
         """All that must be loaded, each once, the current one first."""
         named = (self.current, self.canary, self.shadow, self.previous)
         return tuple(dict.fromkeys(release for release in named if release))
+
+    def promoted(self, release: str) -> "Routing":
+        """With another current release, which gives up what else it did; the one that was stays loaded."""
+        return replace(self.without(release), current=release, previous=self.current)
+
+    def without(self, release: str) -> "Routing":
+        """Without a release as canary or shadow."""
+        shadow = "" if release == self.shadow else self.shadow
+        if release == self.canary:
+            return replace(self, canary="", canary_permille=0, shadow=shadow)
+        return replace(self, shadow=shadow)
 
     def release_for(self, study: bytes) -> str:
         """The release that answers a study, told by anything that stays the same for it.
