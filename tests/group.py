@@ -215,9 +215,7 @@ def resident_bytes(tritons: Sequence[Triton]) -> int:
     """Memory of Tritons and of the processes of their models."""
     total = 0
     for server in tritons:
-        if server._process is not None:
-            parent = psutil.Process(server._process.pid)
-            for process in (parent, *parent.children(recursive=True)):
-                with suppress(psutil.NoSuchProcess):
-                    total += process.memory_info().rss
+        for process in server.processes():
+            with suppress(psutil.NoSuchProcess):
+                total += process.memory_info().rss
     return total

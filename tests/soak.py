@@ -358,10 +358,11 @@ async def republished(group: Group, *, cycles: int, warm_up: int) -> tuple[float
 
 
 async def _at_rest(group: Group) -> bool:
-    """Whether no Triton holds more than the current and the previous version of the reader."""
+    """Whether every Triton holds the current and the previous version of the reader, and nothing comes or goes."""
     reader = group.publisher.release.reader
-    counts = [await asyncio.to_thread(server.ready_count, reader) for server in group.tritons]
-    return max(counts) <= 2
+    found = [await asyncio.to_thread(server.states, reader) for server in group.tritons]
+    counts = {len(server.processes()) for server in group.tritons}
+    return all(states == ["READY", "READY"] for states in found) and len(counts) == 1
 
 
 async def without_releases(group: Group, cases: Sequence[Case], *, calls: int) -> Tally:

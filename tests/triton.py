@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
+import psutil
 import pytest
 from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
@@ -97,11 +98,17 @@ class Triton:
             return bool(client.is_server_live(client_timeout=2))
         return False
 
-    def ready_count(self, model: str) -> int:
-        """How many versions of a model answer."""
+    def states(self, model: str) -> list[str]:
+        """What each version of a model is at, of those that are or were loaded: READY, LOADING, UNLOADING, ..."""
         with self._client() as client:
             index = client.get_model_repository_index(HEADERS)
-        return sum(entry.name == model and entry.state == "READY" for entry in index.models)
+        return sorted(entry.state for entry in index.models if entry.name == model and entry.state != "UNAVAILABLE")
+
+    def processes(self) -> list[psutil.Process]:
+        """Its own process and those of its models."""
+        assert self._process is not None
+        parent = psutil.Process(self._process.pid)
+        return [parent, *parent.children(recursive=True)]
 
     def has_ready(self, versions: Mapping[str, int]) -> bool:
         """Whether it answers for this version of each of these models."""
