@@ -100,9 +100,10 @@ class Rollout:
                 return
         new = [s for s in await self._pipeline.summaries() if s.id not in known and s.status is Status.AVAILABLE]
         if new and not routing.canary and not routing.shadow:
-            newest = max(new, key=lambda summary: in_order(summary.id))
-            await self._enter(newest.id, "shadow" if self._plan.shadow_assessments else "canary")
-            await self._pipeline.see([summary.id for summary in new])
+            *others, newest = sorted((summary.id for summary in new), key=in_order)
+            await self._pipeline.see(others)
+            await self._enter(newest, "shadow" if self._plan.shadow_assessments else "canary")
+            await self._pipeline.see([newest])  # only now: killed before, it is begun again
 
     def _is_ours(self, release: str, phase: Phase) -> bool:
         """Whether a release is in that phase, and nobody has touched it since it was brought there by itself."""
