@@ -161,17 +161,18 @@ class ReleasePipeline:
 
     async def collect_garbage(self, *, keep: int, dry_run: bool, caller: str) -> Garbage:
         """Delete releases beyond the newest `keep`, and versions that none that stays pins; never what is routed to."""
-        async with self._changing:
+        self._check_nobody_comes_in()
+        async with self._admitting:  # nothing comes to be needed meanwhile, and a rollback needs what is needed already
             garbage = await self._garbage(keep)
             if dry_run:
                 return garbage
             for release_id in garbage.releases:
+                self._releases.pop(release_id, None)
                 await self._workers.run(self._catalogue.delete_release, release_id)
             for version in garbage.versions:
                 await self._workers.run(self._catalogue.delete_version, version)
-            for release_id in garbage.releases:
-                self._releases.pop(release_id, None)
-            await self._keep(self.state.without(set(garbage.releases)))
+            async with self._changing:
+                await self._keep(self.state.without(set(garbage.releases)))
             self._log.info("collected", caller=caller, releases=garbage.releases, versions=len(garbage.versions))
             return garbage
 
@@ -206,6 +207,10 @@ class ReleasePipeline:
             self._closed = True
             self._changed.notify_all()
 
+    def _check_nobody_comes_in(self) -> None:
+        if self._admitting.locked():
+            raise OverloadedError("another release is being let in, or old ones are deleted; try again later")
+
     @asynccontextmanager
     async def _admitted(self, release_id: str, *, caller: str) -> AsyncIterator[None]:
         """A release that is checked and loaded everywhere, to be routed to inside; what fails is refused, with why.
@@ -214,8 +219,7 @@ class ReleasePipeline:
         """
         if release_id == self.state.routing.current:
             raise InvalidRequestError(f"{release_id} answers everything already", field="release")
-        if self._admitting.locked():
-            raise OverloadedError("another release is being let in; try again later")
+        self._check_nobody_comes_in()
         async with self._admitting:
             try:
                 await self._admit(release_id)
