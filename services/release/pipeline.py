@@ -236,8 +236,8 @@ class ReleasePipeline:
 
     async def _admit(self, release_id: str) -> None:
         await self._workers.run(self._catalogue.verify, release_id)
-        self._releases.pop(release_id, None)
-        release = await self._known(release_id)
+        # Read anew, since the id may have been another's; replaced in one go, since what is needed is read from it.
+        release = self._releases[release_id] = await self._workers.run(self._catalogue.release, release_id)
         async with self._changing:
             if release_id not in self.state.needed:
                 await self._keep(replace(self.state, candidates=(*self.state.candidates, release_id)))

@@ -135,6 +135,21 @@ async def test_a_canary_gets_its_share_and_gives_it_up(pipeline):
     assert await pipeline.promote("r2", caller="ops") == Routing("r2", previous="r1")
 
 
+async def test_what_is_needed_is_known_all_the_while(pipeline, catalogue):
+    """A release that shadows already is read anew to become the canary; the runtimes are looked after meanwhile."""
+    await pipeline.shadow("r2", caller="ops")
+    read, needed = catalogue.release, []
+
+    def slowly(release_id):
+        needed.append(pipeline.needed())
+        return read(release_id)
+
+    catalogue.release = slowly
+    await pipeline.canary("r2", 10, caller="ops")
+    assert needed
+    assert all((REGRESSOR, 2) in versions for versions in needed)
+
+
 async def test_a_shadow_becomes_a_canary(pipeline):
     """A release has one role at a time."""
     assert await pipeline.shadow("r2", caller="ops") == Routing("r1", shadow="r2")
