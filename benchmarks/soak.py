@@ -108,7 +108,7 @@ async def memory(group: Group, cases: Sequence[Case], amounts: Amounts) -> Async
 
 async def alone(group: Group, cases: Sequence[Case], amounts: Amounts) -> AsyncIterator[Row]:
     """7: without the release service, every service started anew."""
-    tally = await soak.without_releases(group, cases, calls=amounts.calls // 20)
+    tally = await soak.without_releases(group, cases, calls=amounts.calls // 20, instances=2)
     yield "calls answered", str(len(tally.answers)), ""
     yield "failed or refused", str(len(tally.failures) + len(tally.refused)), "0"
     if tally.failures:

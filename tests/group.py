@@ -7,7 +7,6 @@ import asyncio
 import signal
 import subprocess
 import sys
-import urllib.request
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -69,13 +68,6 @@ class Member:
     async def is_serving(self) -> bool:
         """Whether it says so."""
         return await is_serving(self.address, timeout_s=2.0)
-
-    def watchers(self) -> int:
-        """How many channels have begun to follow its health: only those send it calls."""
-        with urllib.request.urlopen(f"http://{LOOPBACK}:{self.http_port}/metrics", timeout=10) as answer:
-            lines = answer.read().decode().splitlines()
-        found = [line for line in lines if line.startswith("grpc_server_started_total{") and '"Watch"' in line]
-        return sum(round(float(line.rsplit(maxsplit=1)[1])) for line in found)
 
     def resident_bytes(self) -> int:
         """Memory that it holds now."""

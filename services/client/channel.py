@@ -34,7 +34,8 @@ class Tls:
 def connect(address: str, service: str, *, tls: Tls | None = None, attempts: int = ATTEMPTS) -> grpc.aio.Channel:
     """A channel to `service` (its full name) at `address` (HOST:PORT, where HOST may stand for several servers).
 
-    Calls go in turn to all servers that say SERVING; one that ends with UNAVAILABLE is tried `attempts` times in all.
+    Calls go in turn to all servers that say SERVING; one that ends with UNAVAILABLE, or that a server which stops cuts
+    off, is tried `attempts` times in all.
     """
     options = channel_options(service, attempts=attempts)
     if tls is None:
@@ -67,7 +68,9 @@ def service_config(service: str, *, attempts: int) -> dict[str, object]:
         "initialBackoff": "0.2s",
         "maxBackoff": "2s",
         "backoffMultiplier": 2,
-        "retryableStatusCodes": ["UNAVAILABLE"],
+        # A server that is being stopped ends with CANCELLED what reaches it in its last moment; what the caller himself
+        # cancels is not tried again.
+        "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
     }
     method = {"name": [{"service": service}], **({"retryPolicy": retry} if attempts > 1 else {})}
     return {

@@ -77,6 +77,7 @@ def test_long_reason_is_cut() -> None:
         (grpc.StatusCode.RESOURCE_EXHAUSTED, "too many", errors.OverloadedError),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, "Sent message larger than max (9 vs. 8)", errors.ImageTooLargeError),
         (grpc.StatusCode.PERMISSION_DENIED, "", errors.PermissionDeniedError),
+        (grpc.StatusCode.CANCELLED, "CANCELLED", errors.ModelUnavailableError),
         (grpc.StatusCode.DATA_LOSS, "", errors.BoneageError),
     ],
 )

@@ -36,6 +36,7 @@ BARE_STATUSES: Final[Mapping[grpc.StatusCode, type[errors.BoneageError]]] = {
     grpc.StatusCode.RESOURCE_EXHAUSTED: errors.OverloadedError,
     grpc.StatusCode.DEADLINE_EXCEEDED: errors.DeadlineExceededError,
     grpc.StatusCode.UNAVAILABLE: errors.ModelUnavailableError,
+    grpc.StatusCode.CANCELLED: errors.ModelUnavailableError,  # by a server that stops
     grpc.StatusCode.UNAUTHENTICATED: errors.UnauthenticatedError,
     grpc.StatusCode.PERMISSION_DENIED: errors.PermissionDeniedError,
 }
