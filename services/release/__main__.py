@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from pathlib import Path
 
 import structlog
 
@@ -26,7 +25,7 @@ from services.release.rollout import Plan, Rollout
 from services.release.scrape import Scraper
 from services.release.servicer import SERVICE, ReleaseServicer
 from services.release.services_host import ServicesHost
-from services.release.settings import Settings
+from services.release.settings import Settings, trusted_keys
 from services.release.show import show_routing
 
 BEGIN_WAIT_S = 2.0
@@ -37,7 +36,7 @@ async def serve(process: Process, settings: Settings) -> None:
     criteria = criteria_of(settings)
     check_sources(criteria, None)
     callers = Callers(settings.callers_file)
-    catalogue = StoreCatalogue(Store(settings.store), Trust(trusted_keys(settings.trusted_key_files)))
+    catalogue = StoreCatalogue(Store(settings.store), Trust(trusted_keys(settings)))
     hosts = hosts_of(settings)
     pipeline = ReleasePipeline(catalogue, process.workers, ready_timeout_s=settings.ready_timeout_s)
     rollout = rollout_of(process, settings, pipeline, criteria)
@@ -144,11 +143,6 @@ def _tls(settings: Settings) -> Tls | None:
     if settings.tls_certificate_file is None or authorities is None:
         return None
     return Tls(authorities, settings.tls_certificate_file, settings.tls_key_file)
-
-
-def trusted_keys(text: str) -> tuple[Path, ...]:
-    """The setting's files."""
-    return tuple(Path(part.strip()) for part in text.split(",") if part.strip())
 
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ from boneage.v1 import model_host_pb2, model_host_pb2_grpc
 from services.client import Tls, calling
 from services.core.adapters.addresses import Addresses
 from services.core.errors import ModelContractError, ReleaseError
+from services.core.runtime.model_host import KEY
 from services.release.ports import Version
 
-KEY: Final = "boneage-host-key"
 LOOK_TIMEOUT_S: Final = 3.0
 LOAD_TIMEOUT_S: Final = 60.0
 

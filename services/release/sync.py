@@ -37,6 +37,7 @@ from services.core.runtime.settings import (
     StoreSettings,
     read_settings,
 )
+from services.release.settings import trusted_keys
 
 POINTER_PATH: Final = f"{RELEASES}/{CURRENT}"
 ROUTING_PATH: Final = f"{RELEASES}/{ROUTING}.json"
@@ -245,8 +246,7 @@ def syncer_of(settings: Settings) -> Syncer:
     repository, store = settings.model_repository, Store(settings.store)
     if repository.resolve() in {EMBEDDED_REPOSITORY.resolve(), store.folder and store.folder.resolve()}:
         raise ConfigurationError("name a folder of its own: all else in it goes", field="BONEAGE_MODEL_REPOSITORY")
-    keys = tuple(Path(part.strip()) for part in settings.trusted_key_files.split(",") if part.strip())
-    return Syncer(store, repository, Trust(keys), flavour=settings.triton_flavour)
+    return Syncer(store, repository, Trust(trusted_keys(settings)), flavour=settings.triton_flavour)
 
 
 def main() -> None:
