@@ -8,8 +8,9 @@ IMAGES ?=
 
 LABEL_STUDIO ?= .venv-label-studio/bin/label-studio
 TRITON ?= .venv-triton/triton/tritonserver
+HELM ?= .helm/helm
 
-.PHONY: help demo test test-training label-studio triton lint format bench soak protos clean
+.PHONY: help demo test test-training label-studio triton helm lint format bench soak protos clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -26,7 +27,7 @@ $(VENV)/.serving: pyproject.toml constraints.txt | $(VENV)/.created
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/.created
 	@echo "Installing what the services, the tests and the checks need into $(VENV) ..."
-	$(PIP) --editable '.[serving,cpu,release,test,dev]'
+	$(PIP) --editable '.[serving,cpu,release,cluster,test,dev]'
 	@touch $@ $(VENV)/.serving
 
 $(VENV)/.training: $(VENV)/.test
@@ -52,6 +53,10 @@ $(TRITON): deploy/triton/assemble.py deploy/triton/onnxruntime/model.py
 	.venv-triton/bin/python -m pip install --quiet --disable-pip-version-check \
 	  'nvidia-pytriton==0.7.0' 'onnxruntime==1.23.2'
 	.venv-triton/bin/python deploy/triton/assemble.py $(@D)
+
+helm: $(HELM) ## Install helm and kubectl, for the charts and their tests, into .helm
+$(HELM): deploy/helm.py
+	$(PYTHON) deploy/helm.py $(@D)
 
 lint: $(VENV)/.test ## ruff, mypy --strict, import contracts, protos
 	$(BIN)/ruff check .
