@@ -1,0 +1,101 @@
+{{/* Objects of one component. All take root, name and spec. */}}
+
+{{/* A Deployment around the containers of a pod: takes besides `pod`, their YAML (initContainers, containers, volumes), and
+`token`, whether it may speak to Kubernetes. */}}
+{{- define "boneage.deployment" -}}
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  {{- include "common.metadata" (dict "root" .root "name" .name "labels" .spec.labels "annotations" .spec.annotations) | nindent 2 }}
+spec:
+  {{- if not .spec.autoscaling.enabled }}
+  replicas: {{ .spec.replicas }}
+  {{- end }}
+  revisionHistoryLimit: 3
+  minReadySeconds: {{ .spec.minReadySeconds }}
+  strategy:
+    rollingUpdate:
+      {{- toYaml .spec.rollingUpdate | nindent 6 }}
+  selector:
+    matchLabels:
+      {{- include "common.selectorLabels" . | nindent 6 }}
+  template:
+    metadata:
+      labels:
+        {{- include "common.selectorLabels" . | nindent 8 }}
+        app.kubernetes.io/part-of: boneage
+        {{- with .spec.podLabels }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+      annotations:
+        kubectl.kubernetes.io/default-container: {{ .name }}
+        {{- with .root.Values.trust.keys }}
+        boneage/trusted-keys: {{ toJson . | sha256sum }} # read at the start only
+        {{- end }}
+        {{- with .spec.podAnnotations }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+    spec:
+      {{- include "common.pod" . | nindent 6 }}
+      {{- include "common.tolerations" (dict "spec" .spec "seconds" .root.Values.nodeLossSeconds) | nindent 6 }}
+      {{- with include "common.spread" . }}
+      {{- . | nindent 6 }}
+      {{- end }}
+      terminationGracePeriodSeconds: {{ include "boneage.terminationSeconds" . }}
+      {{- .pod | nindent 6 }}
+{{- end -}}
+
+{{/* Two Services: the one that is called, and all pods, with metrics. `ports` is a map of name to port, `called` those of
+the first, `headless` whether that one is. */}}
+{{- define "boneage.services" -}}
+apiVersion: v1
+kind: Service
+metadata:
+  {{- include "common.metadata" (dict "root" .root "name" .name "labels" .spec.labels "annotations" (merge (dict) .spec.service.annotations .spec.annotations)) | nindent 2 }}
+spec:
+  {{- if .headless }}
+  clusterIP: None
+  {{- else }}
+  type: {{ .spec.service.type }}
+  {{- end }}
+  selector:
+    {{- include "common.selectorLabels" . | nindent 4 }}
+  ports:
+    {{- include "boneage.ports" (pick .ports "grpc") | nindent 4 }}
+---
+apiVersion: v1
+kind: Service
+metadata:
+  {{- include "common.metadata" (dict "root" .root "name" .name "object" (printf "%s-instances" (include "common.objectName" .)) "labels" .spec.labels "annotations" .spec.annotations) | nindent 2 }}
+spec:
+  clusterIP: None
+  publishNotReadyAddresses: {{ .headless }}
+  selector:
+    {{- include "common.selectorLabels" . | nindent 4 }}
+  ports:
+    {{- include "boneage.ports" .ports | nindent 4 }}
+{{- end -}}
+
+{{- define "boneage.ports" -}}
+{{- range $name, $port := . }}
+- name: {{ $name }}
+  port: {{ $port }}
+  targetPort: {{ $name }}
+  {{- if eq $name "grpc" }}
+  appProtocol: kubernetes.io/h2c
+  {{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* What every component has besides. */}}
+{{- define "boneage.surroundings" -}}
+{{ include "common.serviceAccount" . }}
+{{- if .spec.disruptionBudget.enabled }}
+---
+{{ include "common.disruptionBudget" . }}
+{{- end }}
+{{- if .spec.autoscaling.enabled }}
+---
+{{ include "common.autoscaler" . }}
+{{- end }}
+{{- end -}}
