@@ -92,9 +92,14 @@ def publish_model(
     identity = {"model": contract.name, "version": version, "model_sha256": sha256(content).hexdigest()}
     with _claimed(store, f"{contract.name}/{version}") as folder:
         store.replace(f"{folder}/{WEIGHTS}", content)
-        if not store.exists(config := f"{contract.name}/config.pbtxt"):
-            store.replace(config, config_pbtxt(contract).encode())
+        write_configuration(store, contract)
         store.create(f"{folder}/{CARD}", (json.dumps({**card, **identity}, indent=1, default=str) + "\n").encode())
+
+
+def write_configuration(store: Store, contract: ModelContract) -> None:
+    """Have a configuration for Triton there. Raises ReleaseError."""
+    if not store.exists(path := f"{contract.name}/config.pbtxt"):
+        store.replace(path, config_pbtxt(contract).encode())
 
 
 def publish_release(store: Store, release: Release, *, private_key: Path | None = None, current: bool) -> Release:
