@@ -11,6 +11,7 @@ import sys
 import sysconfig
 from collections.abc import Iterator, Sequence
 from importlib.util import cache_from_source
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -33,7 +34,7 @@ UNNEEDED: Final = (
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Install, then take out what nobody needs and compile; what an image's earlier layers hold is not written again."""
+    """Install, take out what nobody needs, compile; what an image's earlier layers hold is not written again."""
     if os.environ.get("PYTHONHASHSEED") != "0":
         os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **ORDERED})  # noqa: S606 -- our own
     start = {path for root in roots(arguments) for path in root.rglob("*.so")}
@@ -50,8 +51,7 @@ def roots(arguments: Sequence[str]) -> Iterator[Path]:
     """The folders with modules: those of the interpreter, and what pip was told to install into."""
     yield Path(sysconfig.get_path("stdlib"))
     yield Path(sysconfig.get_path("purelib"))
-    pairs = zip(arguments, arguments[1:], strict=False)
-    yield from (Path(value) for option, value in pairs if option == "--target")
+    yield from (Path(value) for option, value in pairwise(arguments) if option == "--target")
 
 
 def remove_unneeded(root: Path) -> None:
