@@ -19,7 +19,8 @@ from services.core.domain.contracts import SEX_ORDER
 from services.core.domain.gates import Abstention
 from services.core.domain.metrics import figure, mean
 from services.core.domain.preprocess import Square, crop_square, to_frame
-from services.core.runtime.settings import ModelSettings, available_cores, read_settings
+from services.core.runtime.cores import available_cores
+from services.core.runtime.settings import ModelSettings, read_settings
 from training.data.split import read_split
 
 Figures = dict[str, Any]

@@ -30,7 +30,8 @@ from services.cli.demo import SAMPLES
 from services.cli.supervisor import Supervisor, thread_budget
 from services.client import AssessmentClient
 from services.core.errors import OverloadedError
-from services.core.runtime.settings import ModelSettings, available_cores, read_settings
+from services.core.runtime.cores import available_cores
+from services.core.runtime.settings import ModelSettings, read_settings
 
 CLIENTS: Final = 8
 WARM_UP: Final = 3

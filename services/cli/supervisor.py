@@ -16,7 +16,7 @@ from typing import Final, Literal, TextIO
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from services.core.runtime.settings import available_cores
+from services.core.runtime.cores import available_cores
 
 ServiceName = Literal["segmentation", "enhancement", "regression", "cam", "assessment", "release"]
 ASSESSMENT: Final = "assessment"

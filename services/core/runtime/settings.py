@@ -8,15 +8,11 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.core.errors import ConfigurationError
+from services.core.runtime.cores import available_cores
 from services.core.runtime.logs import Level
 
 PREFIX: Final = "BONEAGE_"
 EMBEDDED_REPOSITORY: Final = Path(__file__).parents[3] / "deploy" / "models"
-
-
-def available_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Settings(BaseSettings):
@@ -78,7 +74,9 @@ class ModelSettings(Settings):
         EMBEDDED_REPOSITORY, description="Folder in Triton's layout with the releases; the embedded one by default."
     )
     onnx_threads: int = Field(
-        default_factory=available_cores, ge=1, description="Threads of one inference; all cores, for the least latency."
+        default_factory=available_cores,
+        ge=1,
+        description="Threads of one inference; all cores, or those of a container's limit, for the least latency.",
     )
     inference_queue: int = Field(
         16, ge=1, description="Inferences that may wait; as many as calls are let in, so that these decide."
