@@ -1,0 +1,164 @@
+"""What a cluster does to its pods, while a client never rests: nothing of it costs a call."""
+
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.cluster.conftest import phase
+from tests.cluster.kube import is_ready
+from tests.cluster.looks import handled, loaded, node_ready, replicas, scale, spread, watching
+from tests.cluster.system import CLIENTS, COMPONENTS, SERVING, Call, System, until
+
+CLEAN_S = 60.0
+NodeLoss = Callable[..., None]
+
+
+@pytest.fixture(scope="module")
+def steady(serving: System) -> Iterator[System]:
+    """The client that never rests, on the node that stays."""
+    serving.start_client(serving.cluster.nodes[0])
+    yield serving
+    serving.cluster("delete", "pod", "steady", "-n", CLIENTS)
+
+
+def report(what: str, system: System, since: float) -> list[Call]:
+    """Say what the calls came to, with and without second attempts, and give those of the client library."""
+    for kind in ("policy", "raw"):
+        calls = system.calls(since, kind)
+        failed = [call for call in calls if call.failed]
+        slowest = max((call.seconds for call in calls), default=0.0)
+        clean = clean_after(calls, since)
+        print(
+            f"cluster: {what}: {kind}: {len(calls)} calls, {len(failed)} failed, slowest {slowest:.1f} s, "
+            f"the last failure after {clean:.0f} s {[call.failed for call in failed][:3]}",
+            flush=True,
+        )
+    return system.calls(since)
+
+
+def clean_after(calls: list[Call], since: float) -> float:
+    """Seconds until the last call that failed had ended: from then on all is clean."""
+    return max((call.at + call.seconds - since for call in calls if call.failed), default=0.0)
+
+
+def all_clean(what: str, system: System, since: float, *, within_s: float = CLEAN_S) -> None:
+    """No call failed that was tried as the client library tries it, and the raw ones are clean soon enough."""
+    seen = len(system.calls(since))
+    until(lambda: len(system.calls(since)) > seen + 3, timeout_s=90, what="calls after the event")
+    calls = report(what, system, since)
+    assert [call for call in calls if call.failed] == []
+    assert clean_after(system.calls(since, "raw"), since) <= within_s
+
+
+def test_rolling_upgrade(steady: System) -> None:
+    """Every pod is replaced, one after another."""
+    since = time.time()
+    with phase("rolling upgrade"):
+        steady.install("s3", "triton", options=("--set-string=defaults.podAnnotations.turn=second",))
+        steady.ready()
+    all_clean("rolling upgrade", steady, since, within_s=time.time() - since)
+
+
+def test_drain_of_a_node(steady: System) -> None:
+    """A drain waits for the disruption budgets: never is more than one pod of a component away."""
+    node, since = steady.cluster.nodes[1], time.time()
+    least: dict[str, int] = {}
+    with phase("drain"):
+        steady.cluster("cordon", node)
+        drain = ("drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=300s")
+        with watching(steady, least):
+            steady.cluster(*drain, timeout_s=330)
+        steady.cluster("uncordon", node)
+        steady.ready()
+    all_clean("drain", steady, since, within_s=time.time() - since)
+    assert set(least) >= set(COMPONENTS)
+    assert min(least.values()) >= 1
+
+
+@pytest.mark.parametrize("how", ["cut", "kill"])
+def test_a_node_that_is_lost(steady: System, node_loss: NodeLoss, how: str) -> None:
+    """Cut off from the network, or its kubelet, containerd and pods killed: the other node carries all."""
+    spread(steady)
+    node, since = steady.cluster.nodes[1], time.time()
+    with phase(f"node lost: {how}"):
+        node_loss(how, node)
+        try:
+            until(lambda: not node_ready(steady, node), timeout_s=90, what="the loss noticed")
+            seen = len(steady.calls(since))
+            until(lambda: len(steady.calls(since)) > seen + 10, timeout_s=120, what="calls meanwhile")
+        finally:
+            node_loss("restore", node)
+        until(lambda: node_ready(steady, node), timeout_s=120, what="the node back")
+        steady.ready()
+    all_clean(f"node lost ({how})", steady, since)
+
+
+def test_triton_killed(steady: System) -> None:
+    """One of two Tritons is killed without a word."""
+    steady.ready()
+    pod, since = steady.cluster.pods(SERVING, "triton")[0]["metadata"]["name"], time.time()
+    with phase("triton killed"):
+        steady.cluster("delete", "pod", pod, "-n", SERVING, "--grace-period=0", "--force", "--wait=false")
+        until(lambda: len(steady.calls(since)) > 8, timeout_s=90, what="calls meanwhile")
+        steady.ready("triton")
+    all_clean("triton killed", steady, since)
+
+
+def test_scaling_by_hand(steady: System) -> None:
+    """From 2 to 3 and down to 1 and back: new pods get work within half a minute of being ready."""
+    since = time.time()
+    with phase("scaling"):
+        scale(steady, "regression", 3)
+        steady.ready("regression")
+        newest = max(steady.cluster.pods(SERVING, "regression"), key=lambda pod: pod["metadata"]["creationTimestamp"])
+        began = time.monotonic()
+        until(lambda: handled(steady, newest) > 0, timeout_s=30, what="load on the new pod")
+        print(f"cluster: load on a new pod after {time.monotonic() - began:.1f} s", flush=True)
+        scale(steady, "regression", 1)
+        until(lambda: len(steady.cluster.pods(SERVING, "regression")) == 1, timeout_s=90, what="one pod")
+        steady.ready("regression")
+        scale(steady, "regression", 2)
+        steady.ready("regression")
+    all_clean("scaling", steady, since, within_s=time.time() - since)
+
+
+def test_scaling_by_load(steady: System) -> None:
+    """The HorizontalPodAutoscaler adds pods under load and takes them away after it."""
+    since = time.time()
+    hpa = ("s3", "triton", "autoscaling")
+    with phase("autoscaling"):
+        steady.install(*hpa)
+        until(lambda: replicas(steady, "cam") == 1, timeout_s=180, what="scaled down to the least", every_s=2)
+        with loaded(steady, "cam"):
+            until(lambda: replicas(steady, "cam") == 3, timeout_s=180, what="scaled up", every_s=2)
+            steady.ready("cam")
+        until(lambda: replicas(steady, "cam") == 1, timeout_s=240, what="scaled down again", every_s=2)
+        steady.install("s3", "triton")
+        steady.ready()
+    all_clean("autoscaling", steady, since, within_s=time.time() - since)
+
+
+def test_graphics_cards_are_asked_for(steady: System) -> None:
+    """The GPU flavour's Triton goes where the node says that it has GPUs; a drain of the other does not touch it."""
+    since = time.time()
+    with phase("gpu flavour"):
+        steady.install("s3", "triton", "gpu")
+        steady.ready("triton")
+        gpus = [
+            n
+            for n in steady.cluster.nodes
+            if steady.cluster.get("node", n, "default")["status"]["capacity"].get("nvidia.com/gpu")
+        ]
+        triton = [pod for pod in steady.cluster.pods(SERVING, "triton") if is_ready(pod)]
+        assert {pod["spec"]["nodeName"] for pod in triton} == set(gpus)
+        names = {pod["metadata"]["name"] for pod in triton}
+        without = next(node for node in steady.cluster.nodes if node not in gpus)
+        steady.cluster(
+            "drain", without, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=300s", timeout_s=330
+        )
+        steady.cluster("uncordon", without)
+        assert {pod["metadata"]["name"] for pod in steady.cluster.pods(SERVING, "triton")} == names
+        steady.install("s3", "triton")
+        steady.ready()
+    all_clean("gpu flavour", steady, since, within_s=time.time() - since)

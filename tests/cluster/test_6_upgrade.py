@@ -1,0 +1,38 @@
+"""From chart 0.1.0, as it was first packaged, to this one and back: the data stay, and a renamed value says so."""
+
+import json
+from pathlib import Path
+from typing import Final
+
+from tests.cluster.conftest import phase
+from tests.cluster.system import COMPONENTS, NAME, SERVING, System
+
+FIRST: Final = Path(__file__).parents[1] / "charts" / "boneage-0.1.0.tgz"
+
+
+def test_upgrade_and_rollback_keep_the_data(system: System) -> None:
+    """The store, its decisions and the host key are the same before, between and after."""
+    system.helm("uninstall", NAME, "--wait", "--ignore-not-found")
+    first = ("volumes", "first-chart")
+    with phase("chart 0.1.0"):
+        system.install(*first, chart=FIRST)
+        system.ready()
+    kept = system.kept()
+    with phase("upgrade to this chart"):
+        told = system.try_install(*first)
+        assert told.code != 0
+        assert "renamed" in told.said, told.said
+        system.install("volumes")
+        system.ready()
+    assert system.kept() == kept
+    with phase("helm rollback"):
+        system.helm("rollback", NAME, "--wait", "--timeout=5m", timeout_s=330)
+        system.ready()
+    assert system.kept() == kept
+    revisions = json.loads(system.helm("history", NAME, "-o", "json").output)
+    assert [revision["chart"] for revision in revisions][-1] == "boneage-0.1.0"
+    assert {pod["metadata"]["labels"]["app.kubernetes.io/component"] for pod in system.cluster.pods(SERVING)} == set(
+        COMPONENTS
+    ) - {"triton"}
+    system.helm("uninstall", NAME, "--wait")
+    system.cluster("delete", "pvc", "--all", "-n", SERVING)
