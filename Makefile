@@ -9,8 +9,9 @@ IMAGES ?=
 LABEL_STUDIO ?= .venv-label-studio/bin/label-studio
 TRITON ?= .venv-triton/triton/tritonserver
 HELM ?= .helm/helm
+IMAGES_WANTED ?=
 
-.PHONY: help demo test test-training label-studio triton helm lint format bench soak protos clean
+.PHONY: help demo test test-training label-studio triton helm images lint format bench soak protos clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -57,6 +58,9 @@ $(TRITON): deploy/triton/assemble.py deploy/triton/onnxruntime/model.py
 helm: $(HELM) ## Install helm and kubectl, for the charts and their tests, into .helm
 $(HELM): deploy/helm.py
 	$(PYTHON) deploy/helm.py $(@D)
+
+images: ## Build the container images, or IMAGES_WANTED="serving release"; docs/images.md names the other variables
+	$(PYTHON) deploy/images.py $(IMAGES_WANTED)
 
 lint: $(VENV)/.test ## ruff, mypy --strict, import contracts, protos
 	$(BIN)/ruff check .

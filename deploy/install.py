@@ -40,7 +40,7 @@ def main(arguments: Sequence[str]) -> None:
     start = {path for root in roots(arguments) for path in root.rglob("*.so")}
     path = os.pathsep.join(str(TOOLS / name) for name in ("pip", "setuptools"))
     command = [sys.executable, "-m", "pip", *PIP, *arguments]
-    subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, check=True)  # noqa: S603 -- our own arguments
+    subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, check=True)
     for root in roots(arguments):
         remove_unneeded(root)
         strip(root, known=start)
@@ -65,7 +65,7 @@ def strip(root: Path, *, known: set[Path]) -> None:
     modules = [str(path) for path in sorted(root.rglob("*.cpython-*.so")) if path not in known]
     if modules:
         command = [str(TOOLS / "strip" / "strip"), "--strip-debug", *modules]
-        subprocess.run(command, env={"LD_LIBRARY_PATH": str(TOOLS / "strip")}, check=True)  # noqa: S603 -- our own
+        subprocess.run(command, env={"LD_LIBRARY_PATH": str(TOOLS / "strip")}, check=True)
 
 
 def compile_new(root: Path) -> None:

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 SERVICES = ROOT / "services"
 NO_SERVICES = {"client", "cli", "core"}
 SERVICE_FILES = {"__init__.py", "__main__.py", "settings.py", "servicer.py", "pipeline.py"}
-CODE = ("services", "training", "benchmarks", "tests", "protos")
+CODE = ("services", "training", "benchmarks", "deploy", "tests", "protos")
 MAXIMUM_LINES = 300
 
 service_folders = [path for path in sorted(SERVICES.iterdir()) if path.is_dir() and path.name not in NO_SERVICES]
