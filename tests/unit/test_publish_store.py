@@ -4,10 +4,16 @@ import pytest
 
 from services.core.adapters.store import Store
 from services.core.domain.contracts import ENHANCER, SEGMENTER
-from services.core.errors import ConfigurationError, ModelContractError, ReleaseError, UnknownReleaseError
+from services.core.errors import (
+    ConfigurationError,
+    ModelContractError,
+    ReleaseError,
+    StoreUnavailableError,
+    UnknownReleaseError,
+)
 from tests.models import RELEASE_ID, publish_tiny, tiny_release
 from training.publish.store import check_release, may_move_pointer, published_weights, store_errors
-from training.run.exits import BadConfigurationError, StoreUnwritableError
+from training.run.exits import BadConfigurationError, FailedError, StoreUnwritableError
 
 
 @pytest.fixture
@@ -51,10 +57,11 @@ def test_the_pointer_is_the_release_services_where_there_is_one(store):
         (ModelContractError("x"), BadConfigurationError),
         (UnknownReleaseError("x"), BadConfigurationError),
         (ReleaseError("x"), StoreUnwritableError),
+        (StoreUnavailableError("x"), FailedError),
         (StoreUnwritableError("x"), StoreUnwritableError),
     ],
 )
 def test_errors_of_the_store_end_the_job_with_their_exit_code(error, kind):
-    """What trying again would not help with is told apart from a store that is full or away."""
+    """What trying again would not help with is told apart from a store that refuses, and one that is away."""
     with pytest.raises(kind, match="x"), store_errors():
         raise error

@@ -10,7 +10,8 @@ from typing import TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from training.run.exits import ExitCode, JobError
+from training.run.ending import Ending
+from training.run.exits import BadConfigurationError, JobError
 
 
 class JobConfig(BaseModel):
@@ -23,8 +24,11 @@ Config = TypeVar("Config", bound=JobConfig)
 
 
 def read_config(kind: type[Config], path: Path) -> Config:
-    """The configuration in a YAML file, with environment variables expanded."""
-    return kind.model_validate(yaml.safe_load(os.path.expandvars(path.read_text())))
+    """The configuration in a YAML file, with environment variables expanded. Raises BadConfigurationError."""
+    try:
+        return kind.model_validate(yaml.safe_load(os.path.expandvars(path.read_text())))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
+        raise BadConfigurationError(str(error)) from error
 
 
 def command(kind: type[Config], run: Callable[[Config], None], description: str | None) -> None:
@@ -32,13 +36,16 @@ def command(kind: type[Config], run: Callable[[Config], None], description: str 
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--config", type=Path, required=True, help="YAML file; see training/configs")
     path = parser.parse_args().config
+
+    def whole() -> None:
+        try:
+            run(read_config(kind, path))
+        except JobError as error:
+            raise type(error)(f"{path}: {error}") from error
+
     try:
-        config = read_config(kind, path)
-    except (OSError, yaml.YAMLError, ValidationError) as error:
-        print(f"{path}: {error}", file=sys.stderr)
-        sys.exit(ExitCode.BAD_CONFIGURATION)
-    try:
-        run(config)
-    except JobError as error:
-        print(f"{path}: {error}", file=sys.stderr)
+        ending = Ending.read(Path(sys.argv[0]).stem, os.environ)
+    except BadConfigurationError as error:
+        print(error, file=sys.stderr)
         sys.exit(error.exit_code)
+    sys.exit(ending.of(whole))

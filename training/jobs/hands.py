@@ -40,6 +40,7 @@ from training.enhancement.hands import (
 from training.jobs.command import JobConfig, command
 from training.models.enhancer import UNetGenerator
 from training.models.segmenter import FCDenseNet
+from training.publish.published import Published
 from training.run.exits import Interrupted
 from training.run.journal import Journal
 from training.run.steps import stop_requests
@@ -57,16 +58,39 @@ ENHANCED: Final[dict[str, Column]] = {"enhanced": IMAGE, "structure_change": NUM
 Values = dict[str, NDArray[Any]]
 
 
+@dataclass(frozen=True, slots=True)
+class Models:
+    """The files of the networks that prepare, and the gate's limit."""
+
+    segmenter: Path
+    enhancer: Path | None
+    maximum_structure_change: float
+
+    def loaded(self) -> "Preparation":
+        """The networks themselves. Raises BadConfigurationError."""
+        enhancer = load_enhancer(self.enhancer) if self.enhancer else None
+        return Preparation(load_segmenter(self.segmenter), enhancer, self.maximum_structure_change)
+
+
 class HandsConfig(JobConfig):
-    """Which radiographs, which models prepare their hands, and where they go."""
+    """Which radiographs, which models prepare their hands, and where they go.
+
+    Models are the `weights.pt` of a run, or published versions: files `model.onnx`, or their places in a store.
+    """
 
     dataset: Dataset
     out: Path
-    segmenter: Path
-    enhancer: Path | None = None
+    segmenter: Path | Published
+    enhancer: Path | Published | None = None
     maximum_structure_change: float = Field(1.0, gt=0)
     parts: tuple[Part, ...] = tuple(SHARES)
     processes: int = Field(2, ge=1)
+
+    def models(self) -> Models:
+        """The files of both; versions that lie in a store are copied from there, once."""
+        found = [m.fetch(self.out) if isinstance(m, Published) else m for m in (self.segmenter, self.enhancer)]
+        assert found[0] is not None
+        return Models(found[0], found[1], self.maximum_structure_change)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,18 +130,13 @@ def _bytes(image: NDArray[np.float32]) -> NDArray[np.uint8]:
 _HERE: dict[str, Preparation] = {}
 
 
-def _begin(config: HandsConfig) -> None:
+def _begin(models: Models) -> None:
     """Make a process ready: it ends when the one that started it does, and leaves Ctrl-C to that one."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    _HERE["preparation"] = _preparation(config)
-
-
-def _preparation(config: HandsConfig) -> Preparation:
-    enhancer = load_enhancer(config.enhancer) if config.enhancer else None
-    return Preparation(load_segmenter(config.segmenter), enhancer, config.maximum_structure_change)
+    _HERE["preparation"] = models.loaded()
 
 
 def _end_with_parent() -> None:
@@ -139,11 +158,11 @@ def _prepare(radiographs: Sequence[Radiograph]) -> list[Values | str]:
 
 
 def results(
-    config: HandsConfig, radiographs: Sequence[Radiograph], rows: NDArray[np.intp]
+    models: Models, radiographs: Sequence[Radiograph], rows: NDArray[np.intp], *, processes: int
 ) -> Generator[tuple[int, Values | str], None, None]:
     """Row and result of each of `rows`, computed in processes of their own; ends them when it is closed."""
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(config.processes, mp_context=context, initializer=_begin, initargs=(config,)) as pool:
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=_begin, initargs=(models,)) as pool:
         try:
             chunks = [rows[start : start + CHUNK].tolist() for start in range(0, len(rows), CHUNK)]
             found = pool.map(_prepare, [[radiographs[row] for row in chunk] for chunk in chunks])
@@ -155,17 +174,18 @@ def results(
 
 def run(config: HandsConfig) -> None:
     """Prepare what is missing; a killed run loses at most the chunks that it was at."""
-    _preparation(config)  # weights that are no segmenter's or enhancer's are told here, not by every process
+    models = config.models()
+    models.loaded()  # weights that are no segmenter's or enhancer's are told here, not by every process
     radiographs = [r for r in config.dataset.read() if r.part in config.parts]
-    columns = SEGMENTED | (ENHANCED if config.enhancer else {})
-    maker = made_by(config.segmenter, config.enhancer, config.maximum_structure_change)
+    columns = SEGMENTED | (ENHANCED if models.enhancer else {})
+    maker = made_by(models.segmenter, models.enhancer, models.maximum_structure_change)
     prepared = Rows.make(config.out, [r.id for r in radiographs], columns, made_by=maker)
     missing = prepared.missing
     failures: dict[str, str] = {}
     with (
         Journal(config.out, title="hands", total=len(missing)) as journal,
         stop_requests() as stopping,
-        closing(results(config, radiographs, missing)) as found,
+        closing(results(models, radiographs, missing, processes=config.processes)) as found,
     ):
         for done, (row, result) in enumerate(found, 1):
             if isinstance(result, str):

@@ -6,17 +6,24 @@ from typing import Final
 
 import numpy as np
 import torch
+from google.protobuf.message import DecodeError
 from pydantic import Field
 
+from services.core.domain.contracts import CONTRACTS
 from training.data.radiographs import Dataset, Radiograph, report_missing, sex_columns
 from training.data.rows import Rows
 from training.jobs.command import JobConfig
+from training.models.backbones import PROBE_PX
+from training.models.exported import load_exported_reader
 from training.models.regressor import TransferNetwork
+from training.publish.kinds import kind_of
 from training.run.exits import BadConfigurationError
 from training.transfer.images import Examples
-from training.transfer.target import Target
+from training.transfer.stages import Stage
+from training.transfer.target import AgeTarget, CategoryTarget, Target
 
 IMAGENET: Final = ".safetensors"
+EXPORTED: Final = ".onnx"
 HEAD: Final = "head."
 HEAD_BIAS: Final = "head.bias"
 
@@ -50,21 +57,40 @@ def _number(source: Source, radiograph: Radiograph, target: Target) -> float:
         raise BadConfigurationError(f"{source.dataset.labels}: {radiograph.id}: {error}") from error
 
 
-def network(backbone: str, start_from: Path | None, target: Target, *, seed: int) -> TransferNetwork:
-    """The network with the weights to start from; from a run with other outputs, those before the head.
+def network(
+    backbone: str, start_from: Path | None, target: AgeTarget | CategoryTarget, stages: Sequence[Stage], *, seed: int
+) -> TransferNetwork:
+    """The network with the weights to start from; from a run or a version with other outputs, those before the head.
 
-    Raises BadConfigurationError where they are another network's.
+    Raises BadConfigurationError where they are another network's, or none that these stages can go on with.
     """
     torch.manual_seed(seed)
     try:
         result = TransferNetwork(backbone, target.outputs)
-        if start_from is not None and start_from.suffix == IMAGENET:
+        if start_from is None:
+            return result
+        if start_from.suffix == IMAGENET:
             result.load_imagenet(start_from)
-        elif start_from is not None:
+        elif start_from.suffix == EXPORTED:
+            _load_exported(result, start_from, target, stages)
+        else:
             trained = torch.load(start_from, weights_only=True)["model"]
             if trained[HEAD_BIAS].shape != result.state_dict()[HEAD_BIAS].shape:  # another question: a head of its own
                 trained |= {name: value for name, value in result.state_dict().items() if name.startswith(HEAD)}
             result.load_state_dict(trained)
-    except (ValueError, OSError, RuntimeError, KeyError) as error:
+    except (ValueError, OSError, RuntimeError, KeyError, DecodeError) as error:
         raise BadConfigurationError(f"{backbone} from {start_from}: {error}") from error
     return result
+
+
+def _load_exported(
+    result: TransferNetwork, path: Path, target: AgeTarget | CategoryTarget, stages: Sequence[Stage]
+) -> None:
+    if unfrozen := [stage.name for stage in stages if stage.trainable]:
+        raise ValueError(
+            f"a published version has lost the statistics of its batch norms, so that only its head can learn, not "
+            f"{', '.join(unfrozen)}; start from the weights.pt of its run"
+        )
+    kind = kind_of(target)
+    example = torch.zeros(1, 1, PROBE_PX, PROBE_PX)
+    load_exported_reader(result, path, example, contract=CONTRACTS[kind.model], scale=kind.scale, offset=kind.offset)

@@ -140,17 +140,18 @@ def _run(config: StudyConfig, unit: Unit, folder: Path, radiographs: Sequence[Ra
     }
     order = np.random.default_rng(0).permutation(len(parts["validation"].rows))[: config.validation_images]
     fitting = replace(config.fitting, seed=unit.seed)
+    stages = config.schedules[unit.arm.schedule]
     learning = StagedLearner(
-        network(config.backbone, config.start_from, unit.target, seed=unit.seed),
+        network(config.backbone, config.start_from, unit.target, stages, seed=unit.seed),
         train=parts["train"],
         validation=parts["validation"].take(order),
         target=unit.target,
-        stages=config.schedules[unit.arm.schedule],
+        stages=stages,
         fitting=fitting,
         device=choose_device(precision=config.precision, kind=config.device),
         cache=config.kept,
     )
-    steps = total_images(config.schedules[unit.arm.schedule]) // fitting.batch_size
+    steps = total_images(stages) // fitting.batch_size
     with Journal(folder, title=unit.name, total=steps) as journal:
         checkpoint = Checkpoint(folder / "last.pt")
         run_steps(

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal, Self
 
 import cv2
 import torch
@@ -12,6 +12,7 @@ from pydantic import Field
 from training.evaluation.curves import draw_curves
 from training.jobs.command import JobConfig, command
 from training.jobs.source import Source, examples, network
+from training.publish.published import Published
 from training.run.checkpoint import Checkpoint
 from training.run.exits import BadConfigurationError
 from training.run.journal import Journal, read_journal
@@ -21,17 +22,20 @@ from training.transfer.learner import Fitting, StagedLearner
 from training.transfer.stages import Stage, total_images
 from training.transfer.target import AgeTarget, CategoryTarget, Target
 
+CONFIG: Final = "config.yaml"
+
 
 class TransferConfig(JobConfig):
     """Everything a run depends on; it goes whole into the model's card.
 
-    `start_from` is ImageNet's weights (safetensors) or the `weights.pt` of another run. `kept` is where the maps of
-    frozen flows are kept, for stages that want it.
+    `start_from` is ImageNet's weights (safetensors), the `weights.pt` of another run, or a published version (a file
+    `model.onnx`, or its place in a store), whose head alone can go on learning. `kept` is where the maps of frozen
+    flows are kept, for stages that want it.
     """
 
     source: Source
     backbone: str
-    start_from: Path | None
+    start_from: Path | Published | None
     target: Annotated[AgeTarget | CategoryTarget, Field(discriminator="kind")]
     stages: list[Stage] = Field(min_length=1)
     fitting: Fitting
@@ -41,6 +45,22 @@ class TransferConfig(JobConfig):
     out: Path
     checkpoint_every_s: float = Field(120.0, gt=0)
 
+    @property
+    def weights(self) -> Path | None:
+        """The file to start from; a version that lies in a store is copied from there, once."""
+        return self.start_from.fetch(self.out) if isinstance(self.start_from, Published) else self.start_from
+
+    def settled(self) -> Self:
+        """The same with the version named that serves as the run begins: one that goes on starts from no other."""
+        if not isinstance(self.start_from, Published) or self.start_from.version is not None:
+            return self
+        begun = self.out / CONFIG
+        before = yaml.safe_load(begun.read_text())["start_from"] if begun.exists() else None
+        unnamed = {"store": self.start_from.store, "model": self.start_from.model}
+        if isinstance(before, dict) and unnamed.items() <= before.items():
+            return self.model_copy(update={"start_from": Published(**before)})
+        return self.model_copy(update={"start_from": self.start_from.named()})
+
 
 def learner(config: TransferConfig) -> StagedLearner:
     """What `run` trains."""
@@ -49,7 +69,7 @@ def learner(config: TransferConfig) -> StagedLearner:
     if empty := [part for part, members in parts.items() if not members]:
         raise BadConfigurationError(f"{config.source.dataset.split}: no radiograph is in {' or '.join(empty)}")
     return StagedLearner(
-        network(config.backbone, config.start_from, config.target, seed=config.fitting.seed),
+        network(config.backbone, config.weights, config.target, config.stages, seed=config.fitting.seed),
         train=examples(config.source, parts["train"], config.target),
         validation=examples(config.source, parts["validation"], config.target),
         target=config.target,
@@ -63,9 +83,10 @@ def learner(config: TransferConfig) -> StagedLearner:
 def run(config: TransferConfig) -> None:
     """Train, or go on; at the end `weights.pt`, `figures.json` of the validation part and `curves.png` are there."""
     cv2.setNumThreads(1)
+    config = config.settled()
     learning = learner(config)
     config.out.mkdir(parents=True, exist_ok=True)
-    (config.out / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+    (config.out / CONFIG).write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
     rank = learning.device.rank
     steps = total_images(config.stages) // config.fitting.batch_size
     with Journal(config.out / f"rank-{rank}" if rank else config.out, title=config.backbone, total=steps) as journal:

@@ -6,8 +6,12 @@ from typing import Final
 import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
 from onnx import numpy_helper
 from torch import Tensor, nn
+
+from services.core.domain.contracts import ModelContract
+from training.models.regressor import TransferNetwork
 
 FOLDED_BIAS: Final = ".weight_bias"
 COUNTER: Final = "num_batches_tracked"
@@ -39,6 +43,38 @@ def load_exported(network: nn.Module, path: Path, example: Tensor, *, prefix: st
     if wrong := [name for name in wanted if name not in found or found[name].shape != tuple(state[name].shape)]:
         raise ValueError(f"{path} is no export of this network: {len(wrong)} weights differ, {wrong[0]} first")
     network.load_state_dict(state | {name: torch.from_numpy(found[name]) for name in wanted})
+
+
+def load_exported_reader(
+    network: TransferNetwork, path: Path, example: Tensor, *, contract: ModelContract, scale: float, offset: float
+) -> None:
+    """Give `network` the weights of a published reader: those of its backbone as `load_exported` does, and its head.
+
+    The head comes back only from a file of this `contract`, whose outputs are the head's times `scale` plus `offset`;
+    from another it stays as it is, being that of another question.
+    """
+    load_exported(network.backbone, path, example, prefix="network.backbone.")
+    graph = onnx.load(str(path)).graph
+    if [output.name for output in graph.output] != [output.name for output in contract.outputs]:
+        return
+    _, activation, bias, _ = (output.name for output in contract.outputs)
+    count = network.head.out_features
+    weight = _behind(graph, activation, (count, network.head.in_features, 1, 1))[:, :, 0, 0] / scale
+    offsets = (_behind(graph, bias, (count,)) - offset) / scale
+    network.head.load_state_dict({"weight": torch.from_numpy(weight), "bias": torch.from_numpy(offsets)})
+
+
+def _behind(graph: onnx.GraphProto, output: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """The nearest initializer of this shape that an output is computed from; the export renames the head's."""
+    initializers = {initializer.name: initializer for initializer in graph.initializer}
+    makers = {made: node for node in graph.node for made in node.output}
+    nearest = [output]
+    for name in nearest:
+        if name in initializers and tuple(initializers[name].dims) == shape:
+            return np.array(numpy_helper.to_array(initializers[name]))
+        if name in makers:
+            nearest += [source for source in makers[name].input if source not in nearest]
+    raise ValueError(f"nothing of shape {shape} lies behind {output}")
 
 
 def folded_pairs(network: nn.Module, example: Tensor) -> list[tuple[str, str]]:

@@ -9,17 +9,28 @@ from services.core.adapters.publishing import manifest_path
 from services.core.adapters.signing import sign
 from services.core.adapters.store import Store
 from services.core.domain.release import CARD, WEIGHTS
-from services.core.errors import ConfigurationError, ModelContractError, ReleaseError, UnknownReleaseError
-from training.run.exits import BadConfigurationError, StoreUnwritableError
+from services.core.errors import (
+    ConfigurationError,
+    ModelContractError,
+    ReleaseError,
+    StoreUnavailableError,
+    UnknownReleaseError,
+)
+from training.run.exits import BadConfigurationError, FailedError, StoreUnwritableError
 
 
 @contextmanager
 def store_errors() -> Iterator[None]:
-    """The store's errors as a job's. Raises BadConfigurationError, StoreUnwritableError."""
+    """The store's errors as a job's: it does not answer now, which may pass; it refuses, or it lacks what is asked for.
+
+    Raises BadConfigurationError, StoreUnwritableError, FailedError.
+    """
     try:
         yield
     except (ConfigurationError, ModelContractError, UnknownReleaseError) as error:
         raise BadConfigurationError(str(error)) from error
+    except StoreUnavailableError as error:
+        raise FailedError(str(error)) from error
     except ReleaseError as error:
         raise StoreUnwritableError(str(error)) from error
 
