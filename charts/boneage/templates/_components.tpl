@@ -99,3 +99,11 @@ spec:
     requests:
       storage: {{ .claim.size }}
 {{- end -}}
+
+{{/* GPUs of one Triton; nothing for none. Takes root. */}}
+{{- define "boneage.gpus" -}}
+{{- with .root.Values.triton -}}
+{{- $gpus := ternary (ternary 1 0 (eq .flavour "gpu")) .gpus (eq (toString .gpus) "auto") -}}
+{{- with int $gpus }}{{ . }}{{ end -}}
+{{- end -}}
+{{- end -}}

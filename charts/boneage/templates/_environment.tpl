@@ -79,12 +79,14 @@
 {{- end }}
 - name: AWS_DEFAULT_REGION
   value: {{ .s3.region | quote }}
+{{- if $.secret }}
 {{- range $key := list "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY" }}
 - name: {{ $key }}
   valueFrom:
     secretKeyRef:
       name: {{ $.secret }}
       key: {{ $key }}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- with .extraEnv }}

@@ -2,9 +2,8 @@
 {{- define "boneage.tritonPod" -}}
 {{- $volumes := include "boneage.volumes" (dict "root" .root "name" .name "roles" (list "triton")) | fromYaml -}}
 {{- $resources := deepCopy .spec.resources -}}
-{{- if eq .spec.flavour "gpu" -}}
-{{- $gpus := dict .spec.gpuResource .spec.gpus -}}
-{{- $_ := set $resources "limits" (merge $gpus ($resources.limits | default dict)) -}}
+{{- with include "boneage.gpus" . -}}
+{{- $_ := set $resources "limits" (merge (dict $.spec.gpuResource .) ($resources.limits | default dict)) -}}
 {{- end -}}
 initContainers:
   {{- include "boneage.sync" . | nindent 2 }}

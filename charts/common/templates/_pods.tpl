@@ -21,6 +21,8 @@ capabilities:
 {{- define "common.container" -}}
 image: {{ include "common.image" . | quote }}
 imagePullPolicy: {{ .image.pullPolicy }}
+# What a process says last stands in the pod's status too, which outlives its logs.
+terminationMessagePolicy: FallbackToLogsOnError
 securityContext:
   {{- include "common.containerSecurity" . | nindent 2 }}
 {{- end -}}
