@@ -68,7 +68,7 @@ def test_a_release_that_exists_is_left_as_it_is(tmp_path):
         ({"masks": None}, "a segmenter needs masks"),
         ({"backbone": None}, "a reader needs backbone"),
         ({"trained_with": {}}, "trained_with does not say how"),
-        ({"target": {"kind": "category", "classes": ["a", "b"]}}, "versions must name hand_classifier"),
+        ({"target": {"kind": "category", "classes": ["a", "b"]}}, "versions may only name hand_segmenter, radiograph_enhancer, hand_classifier"),
         ({"segmenter": None}, "lacks that version of hand_segmenter"),
         ({"signing_key": "absent.key"}, "absent.key: is no private key to sign with"),
         ({"store": "nothing://somewhere"}, "no client for nothing://"),

@@ -3,9 +3,9 @@
 The validation part fits the limits of the gates, the calibration part the intervals; the test part is read once.
 """
 
+import os
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
@@ -25,11 +25,10 @@ from services.core.domain.contracts import CONTRACTS, ENHANCER, SEGMENTER, SEX_O
 from services.core.domain.gates import GateThresholds
 from services.core.domain.release import Release
 from training.data.masks import read_masks
-from training.data.radiographs import Dataset, Radiograph, report_missing, sex_columns
-from training.data.rows import Rows
+from training.data.radiographs import Dataset, Radiograph, sex_columns
 from training.data.split import MASK_TEST_CSV, read_ids, split_hash
 from training.enhancement.hands import load_enhancer, load_segmenter, made_by
-from training.evaluation.calibration import LEVEL, MINIMUM_IMAGES
+from training.evaluation.calibration import LEVEL
 from training.evaluation.gating import Chain, fitting_sets, thresholds
 from training.evaluation.measure import OnnxModel, segmenter_dice
 from training.evaluation.typicality import fit_typicality
@@ -39,7 +38,14 @@ from training.models.served import ServedReader, ServedSegmenter
 from training.publish.averaging import mean_weights
 from training.publish.export import export, parity
 from training.publish.kinds import Kind, Measured, kind_of
-from training.publish.store import check_release, may_move_pointer, published_weights, store_errors
+from training.publish.material import MEASURED, Material
+from training.publish.store import (
+    check_release,
+    may_move_pointer,
+    numbered,
+    published_weights,
+    store_errors,
+)
 from training.run.exits import BadConfigurationError
 from training.transfer.target import AgeTarget, CategoryTarget
 
@@ -47,7 +53,6 @@ NOTICE = (
     "Weights trained on radiographs of the RSNA 2017 Pediatric Bone Age Challenge: for academic research, education "
     "and other non-commercial use; cite Halabi SS et al., Radiology 2018;290(2):498-503. Not a medical device."
 )
-MEASURED: Final = ("validation", "calibration", "test")
 GATING: Final = ("validation", "calibration")
 UNKNOWN: Final = SEX_ORDER.index("unknown")
 
@@ -55,8 +60,9 @@ UNKNOWN: Final = SEX_ORDER.index("unknown")
 class PublishConfig(JobConfig):
     """What is published, and where to.
 
-    A model without weights of its own is the version that the store holds already; where that goes for all of them, the
-    job only calibrates: intervals and gates for these radiographs, in a release of their own.
+    A model without weights of its own is a version that the store holds already; where that goes for all of them, the
+    job only calibrates: intervals and gates for these radiographs, in a release of their own. Of a model that
+    `versions` does not number, new weights take the next number that is free, and else what serves now is taken.
     """
 
     dataset: Dataset
@@ -67,7 +73,7 @@ class PublishConfig(JobConfig):
     signing_key: Path | None = None  # PEM, of an elliptic key; the release is not signed without
     work: Path
     release: str
-    versions: dict[str, int]
+    versions: dict[str, int] = Field(default_factory=dict)
     segmenter: Path | None = None
     enhancer: Path | None = None
     reader: Annotated[list[Path], Field(min_length=1)] | None = None  # of one descent: their weights are averaged
@@ -89,8 +95,8 @@ class PublishConfig(JobConfig):
             raise ValueError("a segmenter needs masks, the outlines that score it")
         if self.reader and self.backbone is None:
             raise ValueError("a reader needs backbone, the network that its weights belong to")
-        if set(self.versions) != (needed := {SEGMENTER, ENHANCER, self.kind.model}):
-            raise ValueError(f"versions must name {', '.join(sorted(needed))}")
+        if not set(self.versions) <= set(self.models):
+            raise ValueError(f"versions may only name {', '.join(self.models)}")
         if unexplained := [name for name in self.weights if name not in self.trained_with]:
             raise ValueError(f"trained_with does not say how {', '.join(unexplained)} was trained")
         return self
@@ -102,32 +108,14 @@ class PublishConfig(JobConfig):
         return {name: weights for name, weights in given.items() if weights is not None}
 
     @property
+    def models(self) -> tuple[str, ...]:
+        """What the release consists of."""
+        return SEGMENTER, ENHANCER, self.kind.model
+
+    @property
     def kind(self) -> Kind:
         """Whether ages are read or classes told apart."""
         return kind_of(self.target)
-
-
-@dataclass(frozen=True, slots=True)
-class Material:
-    """The radiographs that measure, as `training.jobs.hands` prepared them, in one order."""
-
-    parts: NDArray[np.str_]
-    labels: NDArray[np.float32]
-    sexes: NDArray[np.int64]
-    rows: NDArray[np.intp]
-    prepared: Rows
-
-    def of(self, *parts: str) -> NDArray[np.bool_]:
-        """Which radiographs (N,) are in these parts."""
-        return np.isin(self.parts, parts)
-
-    def hands(self, chosen: NDArray[np.bool_]) -> NDArray[np.float32]:
-        """Prepared hands (n, S, S) in [0, 1]."""
-        return np.asarray(self.prepared.columns["enhanced"][self.rows[chosen]], np.float32) / np.float32(255)
-
-    def numbers(self, column: str, chosen: NDArray[np.bool_]) -> NDArray[np.float32]:
-        """One number (n,) of each."""
-        return np.asarray(self.prepared.columns[column][self.rows[chosen]], np.float32)
 
 
 @store_errors()
@@ -135,13 +123,19 @@ def run(config: PublishConfig) -> None:
     """Do all of it; nothing is written to the store before everything is proven."""
     store = Store(config.store)
     check_release(store, config.release, config.signing_key)
+    revision = _revision()
+    versions = numbered(store, config.versions, config.models, new=config.weights)
+    config = config.model_copy(update={"versions": versions})
     files = published_weights(store, config.versions, config.work / "published")
     if absent := [name for name in config.versions if name not in {*files, *config.weights}]:
         raise BadConfigurationError(f"the store lacks that version of {', '.join(absent)}; or name its weights")
     cv2.setNumThreads(1)
     torch.manual_seed(config.seed)
     radiographs = config.dataset.read()
-    material = _material(config, files, [r for r in radiographs if r.part in MEASURED])
+    preparing = config.segmenter or files[SEGMENTER], config.enhancer or files[ENHANCER]
+    material = Material.read(
+        config.hands, made_by(*preparing, config.maximum_structure_change), radiographs, config.target
+    )
     training = [r for r in radiographs if r.part == "train"]
     networks = _networks(config, training, files)
     new = [name for name in networks if name not in files]
@@ -174,31 +168,10 @@ def run(config: PublishConfig) -> None:
             if name == kind.model
             else _measured(config, name, files[name])
         )
-        card = _card(config, training, name) | {"metrics": figures, "parity": agreement[name]}
+        card = _card(config, training, name)
+        card |= {"git_revision": revision, "metrics": figures, "parity": agreement[name]}
         publish_model(store, CONTRACTS[name], config.versions[name], files[name], card)
     publish_release(store, release, private_key=config.signing_key, current=may_move_pointer(store))
-
-
-def _material(config: PublishConfig, files: Mapping[str, Path], radiographs: Sequence[Radiograph]) -> Material:
-    prepared = Rows.read(config.hands)
-    segmenter, enhancer = config.segmenter or files[SEGMENTER], config.enhancer or files[ENHANCER]
-    if prepared.made_by != made_by(segmenter, enhancer, config.maximum_structure_change):
-        raise BadConfigurationError(f"{config.hands}: the hands were not prepared by the models of this release")
-    rows = prepared.find([r.id for r in radiographs])
-    absent = [r.id for r, row in zip(radiographs, rows, strict=True) if row < 0]
-    report_missing(f"are not in {config.hands}", absent, of=len(radiographs))
-    there = [r for r, row in zip(radiographs, rows, strict=True) if row >= 0]
-    if empty := [part for part in MEASURED if part not in {r.part for r in there}]:
-        raise BadConfigurationError(f"{config.hands} holds no radiograph of {', '.join(empty)}")
-    if (count := sum(r.part == "calibration" for r in there)) < MINIMUM_IMAGES:
-        raise BadConfigurationError(
-            f"{count} radiographs of the calibration part are too few; {MINIMUM_IMAGES} are needed"
-        )
-    try:
-        labels = np.array([config.target.number(r.label) for r in there], np.float32)
-    except ValueError as error:
-        raise BadConfigurationError(f"{config.dataset.labels}: {error}") from error
-    return Material(np.array([r.part for r in there]), labels, sex_columns(there), rows[rows >= 0], prepared)
 
 
 def _networks(config: PublishConfig, training: Sequence[Radiograph], files: Mapping[str, Path]) -> dict[str, nn.Module]:
@@ -262,7 +235,6 @@ def _card(config: PublishConfig, training: Sequence[Radiograph], name: str) -> d
     card = {
         "trained_with": [yaml.safe_load(path.read_text()) for path in config.trained_with[name]],
         "seed": config.seed,
-        "git_revision": _revision(),
         "data_sha256": sha256(config.dataset.labels.read_bytes()).hexdigest(),
         "split_sha256": split_hash(config.dataset.split),
         "licence_notice": config.licence_notice,
@@ -292,7 +264,15 @@ def _reader(config: PublishConfig, sexes: NDArray[np.int64]) -> TransferNetwork:
 
 
 def _revision() -> str:
-    return subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()  # noqa: S607
+    """The revision of this code: images, which hold no history, have it in the environment."""
+    if known := os.environ.get("SOURCE_REVISION", ""):
+        return known
+    try:
+        return subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()  # noqa: S607
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise BadConfigurationError(
+            "SOURCE_REVISION does not say what this code is, and there is no git history"
+        ) from error
 
 
 if __name__ == "__main__":

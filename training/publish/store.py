@@ -1,11 +1,11 @@
 """What the publishing job asks of the model store before it starts, and how it tells what the store answers."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from services.core.adapters.model_repository import RELEASES, ROUTING
-from services.core.adapters.publishing import manifest_path
+from services.core.adapters.publishing import manifest_path, next_version, read_current, read_release
 from services.core.adapters.signing import sign
 from services.core.adapters.store import Store
 from services.core.domain.release import CARD, WEIGHTS
@@ -46,6 +46,19 @@ def check_release(store: Store, release_id: str, signing_key: Path | None) -> No
 def may_move_pointer(store: Store) -> bool:
     """Whether nobody else decides which release answers: where a release service does, it alone lets releases in."""
     return not store.exists(f"{RELEASES}/{ROUTING}.json")
+
+
+def numbered(store: Store, given: Mapping[str, int], models: Sequence[str], *, new: Collection[str]) -> dict[str, int]:
+    """The version of each model: the one that is given, the next that is free for `new` ones, else the one that serves.
+
+    Raises BadConfigurationError where nothing serves that could be taken, and as the store does.
+    """
+    current = read_current(store)
+    serving = read_release(store, current).models if current else {}
+    versions = serving | {model: next_version(store, model) for model in models if model in new} | dict(given)
+    if absent := [model for model in models if model not in versions]:
+        raise BadConfigurationError(f"versions: no {', '.join(absent)} serves from the store; say which is to be taken")
+    return {model: versions[model] for model in models}
 
 
 def published_weights(store: Store, versions: Mapping[str, int], folder: Path) -> dict[str, Path]:

@@ -1,0 +1,63 @@
+"""The radiographs that a release is measured, calibrated and gated on, as `training.jobs.hands` prepared them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.data.radiographs import Radiograph, report_missing, sex_columns
+from training.data.rows import Rows
+from training.evaluation.calibration import MINIMUM_IMAGES
+from training.run.exits import BadConfigurationError
+from training.transfer.target import Target
+
+MEASURED: Final = ("validation", "calibration", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """Prepared hands of the parts that measure, with their labels, in one order."""
+
+    parts: NDArray[np.str_]
+    labels: NDArray[np.float32]
+    sexes: NDArray[np.int64]
+    rows: NDArray[np.intp]
+    prepared: Rows
+
+    @classmethod
+    def read(cls, hands: Path, maker: str, radiographs: Sequence[Radiograph], target: Target) -> Self:
+        """Those of `radiographs` that `maker` prepared. Raises BadConfigurationError where they will not do."""
+        prepared = Rows.read(hands)
+        if prepared.made_by != maker:
+            raise BadConfigurationError(f"{hands}: the hands were not prepared by the models of this release")
+        measuring = [r for r in radiographs if r.part in MEASURED]
+        rows = prepared.find([r.id for r in measuring])
+        absent = [r.id for r, row in zip(measuring, rows, strict=True) if row < 0]
+        report_missing(f"are not in {hands}", absent, of=len(measuring))
+        there = [r for r, row in zip(measuring, rows, strict=True) if row >= 0]
+        if empty := [part for part in MEASURED if part not in {r.part for r in there}]:
+            raise BadConfigurationError(f"{hands} holds no radiograph of {', '.join(empty)}")
+        if (count := sum(r.part == "calibration" for r in there)) < MINIMUM_IMAGES:
+            raise BadConfigurationError(
+                f"{count} radiographs of the calibration part are too few; {MINIMUM_IMAGES} are needed"
+            )
+        try:
+            labels = np.array([target.number(r.label) for r in there], np.float32)
+        except ValueError as error:
+            raise BadConfigurationError(f"labels: {error}") from error
+        return cls(np.array([r.part for r in there]), labels, sex_columns(there), rows[rows >= 0], prepared)
+
+    def of(self, *parts: str) -> NDArray[np.bool_]:
+        """Which radiographs (N,) are in these parts."""
+        return np.isin(self.parts, parts)
+
+    def hands(self, chosen: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """Prepared hands (n, S, S) in [0, 1]."""
+        return np.asarray(self.prepared.columns["enhanced"][self.rows[chosen]], np.float32) / np.float32(255)
+
+    def numbers(self, column: str, chosen: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """One number (n,) of each."""
+        return np.asarray(self.prepared.columns[column][self.rows[chosen]], np.float32)
