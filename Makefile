@@ -9,9 +9,10 @@ IMAGES ?=
 LABEL_STUDIO ?= .venv-label-studio/bin/label-studio
 TRITON ?= .venv-triton/triton/tritonserver
 HELM ?= .helm/helm
+PIP_AUDIT ?= .venv-audit/bin/pip-audit
 IMAGES_WANTED ?=
 
-.PHONY: help demo test test-training label-studio triton helm images lint format bench soak protos clean
+.PHONY: help demo test test-training label-studio triton helm images bundle sbom audit lint format bench soak protos clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -60,7 +61,21 @@ $(HELM): deploy/helm.py
 	$(PYTHON) deploy/helm.py $(@D)
 
 images: ## Build the container images, or IMAGES_WANTED="serving release"; docs/images.md names the other variables
-	$(PYTHON) deploy/images.py $(IMAGES_WANTED)
+	$(PYTHON) -m deploy.images $(IMAGES_WANTED)
+
+bundle: helm ## Put images, charts and their digests into build/bundle, for a hospital without internet
+	rm -rf build/bundle
+	HELM=$(HELM) $(PYTHON) -m deploy.bundle build/bundle $(IMAGES_WANTED)
+
+sbom: ## List what the images hold, as CycloneDX and as pip's lines, in build/sbom
+	rm -rf build/sbom
+	$(PYTHON) -m deploy.sbom build/sbom $(IMAGES_WANTED)
+
+audit: sbom $(PIP_AUDIT) ## Ask for known vulnerabilities of what the images hold; fails where nobody could be asked
+	$(PYTHON) -m deploy.audit $(PIP_AUDIT) build/sbom/*.txt
+$(PIP_AUDIT):
+	$(PYTHON) -m venv $(@D)/..
+	$(@D)/python -m pip install --quiet --disable-pip-version-check 'pip-audit==2.10.1'
 
 lint: $(VENV)/.test ## ruff, mypy --strict, import contracts, protos
 	$(BIN)/ruff check .

@@ -1,10 +1,10 @@
-"""Builds the images: `python deploy/images.py [NAME...]`, by the environment that docs/images.md describes."""
+"""Builds the images: `python -m deploy.images [NAME...]`, by the environment that docs/images.md describes."""
 
 import os
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
@@ -52,6 +52,11 @@ class Plan:
         """The full name of an image."""
         return f"{self.registry}boneage/{name}:{self.version}"
 
+    @property
+    def base(self) -> list[str]:
+        """The base image, for whatever is built beside the images."""
+        return ["--build-arg", f"BASE={self.arguments['BASE']}"] if "BASE" in self.arguments else []
+
     def command(self, name: str) -> list[str]:
         """What builds an image."""
         told = {
@@ -91,22 +96,28 @@ def chosen(names: Sequence[str], default: Sequence[str] = NAMES) -> Iterator[str
     yield from (name for name in NAMES if name in (names or default))
 
 
-def build(names: Sequence[str], plan: Plan) -> None:
-    """Build one image after the other; layers that two have in common are built once."""
-    for name in chosen(names):
-        print(f"building {plan.tag(name)} from {plan.revision}", flush=True)
-        subprocess.run(plan.command(name), cwd=ROOT, env={**os.environ, "DOCKER_BUILDKIT": "1"}, check=True)
+def run(*command: str) -> None:
+    """Run a command in the project's folder. Raises CalledProcessError where it fails, having said why."""
+    subprocess.run(command, cwd=ROOT, env={**os.environ, "DOCKER_BUILDKIT": "1"}, check=True)
 
 
 def main(names: Sequence[str]) -> int:
-    """Build, and give what ails a build as one line."""
-    try:
-        build(names, Plan.read())
-    except (UsageError, OSError, subprocess.CalledProcessError) as error:
-        print(f"images: {error}", file=sys.stderr)
-        return 1
+    """Build one image after the other; layers that two have in common are built once."""
+    plan = Plan.read()
+    for name in chosen(names):
+        print(f"building {plan.tag(name)} from {plan.revision}", flush=True)
+        run(*plan.command(name))
     return 0
 
 
+def reported(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
+    """The exit code of a command, with what ails it as one line."""
+    try:
+        return command(arguments)
+    except (UsageError, OSError, subprocess.CalledProcessError) as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(reported(main, sys.argv[1:]))
