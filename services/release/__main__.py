@@ -17,7 +17,7 @@ from services.core.runtime.process import Process, run_process
 from services.core.runtime.server import Registration
 from services.release.catalogue import StoreCatalogue
 from services.release.gate import Criteria, check_sources
-from services.release.leadership import leading
+from services.release.leadership import Leadership, leadership_of
 from services.release.pipeline import ReleasePipeline
 from services.release.ports import ModelHost, Version
 from services.release.reconciler import Reconciler
@@ -32,17 +32,18 @@ BEGIN_WAIT_S = 2.0
 
 
 async def serve(process: Process, settings: Settings) -> None:
-    """Wire the parts and serve until stopped; of several only the one that holds the lock serves."""
+    """Wire the parts and serve until stopped; of several only the one that leads serves."""
     criteria = criteria_of(settings)
     check_sources(criteria, None)
     callers = Callers(settings.callers_file)
-    catalogue = StoreCatalogue(Store(settings.store), Trust(trusted_keys(settings)))
+    leadership = leadership_of(settings)
+    catalogue = StoreCatalogue(Store(settings.store), Trust(trusted_keys(settings)), leadership.check)
     hosts = hosts_of(settings)
     pipeline = ReleasePipeline(catalogue, process.workers, ready_timeout_s=settings.ready_timeout_s)
     rollout = rollout_of(process, settings, pipeline, criteria)
     registration = Registration(SERVICE, ReleaseServicer(pipeline, callers), add_ReleaseServiceServicer_to_server)
     async with process.serving(registration):
-        working = asyncio.create_task(_work(process, settings, pipeline, hosts, rollout))
+        working = asyncio.create_task(_work(process, settings, leadership, pipeline, hosts, rollout))
         stopped = asyncio.create_task(process.stopped())
         try:
             await asyncio.wait([working, stopped], return_when=asyncio.FIRST_COMPLETED)
@@ -60,6 +61,7 @@ async def serve(process: Process, settings: Settings) -> None:
 async def _work(
     process: Process,
     settings: Settings,
+    leadership: Leadership,
     pipeline: ReleasePipeline,
     hosts: tuple[ModelHost, ...],
     rollout: Rollout | None,
@@ -69,7 +71,7 @@ async def _work(
     def reconciler_of(needed: Callable[[], frozenset[Version]]) -> Reconciler:
         return Reconciler(hosts, needed, unload_delay_s=settings.unload_delay_s)
 
-    async with leading(settings.lock_file):
+    async with leadership.leading():
         reconciler = await _begun(pipeline, reconciler_of)
         async with asyncio.TaskGroup() as group:
             group.create_task(reconciler.follow(interval_s=settings.reconcile_interval_s))

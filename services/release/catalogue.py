@@ -1,6 +1,6 @@
 """The store as the release service uses it: manifests, state and pointer, and what may be deleted."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Final
@@ -29,10 +29,13 @@ ROUTING: Final = "releases/routing.json"
 
 
 class StoreCatalogue:
-    """Fulfils `ports.Catalogue` for a store, with the keys that are trusted here."""
+    """Fulfils `ports.Catalogue` for a store, with the keys that are trusted here.
 
-    def __init__(self, store: Store, trust: Trust) -> None:
-        self._store, self._trust = store, trust
+    `check` is asked before every write, and raises where another process is the one who may.
+    """
+
+    def __init__(self, store: Store, trust: Trust, check: Callable[[], None] = lambda: None) -> None:
+        self._store, self._trust, self._check = store, trust, check
 
     def ids(self) -> Sequence[str]:
         """All releases, in the order of their ids."""
@@ -67,7 +70,7 @@ class StoreCatalogue:
         kept = state_from_json(self._store.read(ROUTING), source=ROUTING)
         state = replace(kept, candidates=(), replaces="")  # what was being let in is asked for again
         if kept.routing.current != current == kept.replaces:  # killed between the two: it was decided
-            set_current(self._store, kept.routing.current)
+            self._point_to(kept.routing.current)
             return state
         if kept.routing.current == current:
             return state
@@ -81,20 +84,20 @@ class StoreCatalogue:
         """
         current = read_current(self._store)
         if current == state.routing.current:
-            self._store.replace(ROUTING, state_to_json(state))
+            self._keep(state_to_json(state))
             return
         before = self._store.read(ROUTING) if self._store.exists(ROUTING) else None
-        self._store.replace(ROUTING, state_to_json(replace(state, replaces=current)))
+        self._keep(state_to_json(replace(state, replaces=current)))
         try:
-            set_current(self._store, state.routing.current)
+            self._point_to(state.routing.current)
         except BoneageError:
             with suppress(BoneageError):  # what brought us here is what is told
                 if before is None:
-                    self._store.delete(ROUTING)
+                    self._delete(ROUTING)
                 else:
-                    self._store.replace(ROUTING, before)
+                    self._keep(before)
             raise
-        self._store.replace(ROUTING, state_to_json(state))
+        self._keep(state_to_json(state))
 
     def versions(self) -> Sequence[Version]:
         """All versions that are whole."""
@@ -108,12 +111,24 @@ class StoreCatalogue:
 
     def delete_release(self, release_id: str) -> None:
         """The manifest first: what is half deleted is no release any more."""
-        self._store.delete(manifest_path(release_id))
-        self._store.delete(signature_path(release_id))
+        self._delete(manifest_path(release_id))
+        self._delete(signature_path(release_id))
 
     def delete_version(self, version: Version) -> None:
         """The card first: what is half deleted is no version any more. The claim stays: no number is given twice."""
         folder = f"{version[0]}/{version[1]}"
         names = [name for name in self._store.list(folder) if name not in {CARD, CLAIM}]
         for name in (CARD, *names):
-            self._store.delete(f"{folder}/{name}")
+            self._delete(f"{folder}/{name}")
+
+    def _keep(self, content: bytes) -> None:
+        self._check()
+        self._store.replace(ROUTING, content)
+
+    def _point_to(self, release_id: str) -> None:
+        self._check()
+        set_current(self._store, release_id)
+
+    def _delete(self, path: str) -> None:
+        self._check()
+        self._store.delete(path)

@@ -136,6 +136,9 @@ class ReleaseSettings(Settings):
     lock_file: Path | None = Field(
         None, description="File that one of several release services locks to be the active one; none is always active."
     )
+    lease: str = Field(
+        "", description="NAMESPACE/NAME of the Kubernetes Lease that makes one the active one, in place of a lock file."
+    )
     reconcile_interval_s: float = Field(1.0, gt=0, description="Seconds between two looks at the runtimes.")
     ready_timeout_s: float = Field(
         120.0, gt=0, description="Seconds for a release to be loaded everywhere, or it is not let in; engines are slow."
