@@ -7,16 +7,20 @@
   value: {{ .root.Values.drain.delaySeconds | quote }}
 - name: BONEAGE_DRAIN_GRACE_S
   value: {{ .root.Values.drain.graceSeconds | quote }}
-{{- if include "boneage.tlsSecret" . }}
+{{ include "boneage.env.tls" . }}
+{{- if and (include "boneage.tlsSecret" .) (has .name .root.Values.tls.mutual) }}
+- name: BONEAGE_TLS_CLIENT_CA_FILE
+  value: /etc/boneage/tls/ca.crt
+{{- end }}
+{{- end -}}
+
+{{- define "boneage.env.tls" -}}
+{{- if include "boneage.tlsSecret" . -}}
 - name: BONEAGE_TLS_CERTIFICATE_FILE
   value: /etc/boneage/tls/tls.crt
 - name: BONEAGE_TLS_KEY_FILE
   value: /etc/boneage/tls/tls.key
-{{- if has .name .root.Values.tls.mutual }}
-- name: BONEAGE_TLS_CLIENT_CA_FILE
-  value: /etc/boneage/tls/ca.crt
-{{- end }}
-{{- end }}
+{{- end -}}
 {{- end -}}
 
 {{/* How the other services are reached. */}}
@@ -108,6 +112,8 @@
 {{- range include "boneage.withRole" (dict "root" .root "role" "model") | fromJsonArray -}}
 {{- $hosts = append $hosts (include "boneage.address" (dict "root" $.root "name" . "port" 50051 "suffix" "-instances")) -}}
 {{- end -}}
+- name: BONEAGE_LEASE
+  value: {{ .root.Release.Namespace }}/{{ include "common.objectName" . }}
 - name: BONEAGE_MODEL_HOSTS
   value: {{ join "," $hosts }}
 {{ include "boneage.env.runtime" (merge (dict "suffix" "-instances") .) }}

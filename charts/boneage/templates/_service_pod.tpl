@@ -56,26 +56,11 @@ volumes:
 
 {{/* What must be so before the release service starts: a store that it can write, with a release in it. */}}
 {{- define "boneage.storeReady" -}}
+{{- $store := dict "root" .root "name" .name "spec" .spec "secret" .root.Values.store.s3.writerSecret "roles" (list "store") -}}
 {{- if .root.Values.checks.preflight }}
-- name: doctor
-  command: [boneage, doctor, --cluster, --store-writable]
-  {{- include "boneage.onStore" . | nindent 2 }}
+{{ include "boneage.task" (merge (dict "task" "doctor" "command" (list "boneage" "doctor" "--cluster" "--store-writable")) $store) }}
 {{- end }}
 {{- if .root.Values.store.seedEmbedded }}
-- name: seed
-  command: [python, -m, services.release.seed]
-  {{- include "boneage.onStore" . | nindent 2 }}
+{{ include "boneage.task" (merge (dict "task" "seed" "command" (list "python" "-m" "services.release.seed")) $store) }}
 {{- end }}
-{{- end -}}
-
-{{/* All of a container that works on the store, but its name and command. */}}
-{{- define "boneage.onStore" -}}
-{{- include "common.container" (dict "root" .root "image" .spec.image) }}
-env:
-  {{- include "boneage.env.store" . | nindent 2 }}
-resources:
-  {{- toYaml .root.Values.checks.resources | nindent 2 }}
-volumeMounts:
-  {{- $volumes := include "boneage.volumes" (dict "root" .root "name" .name "roles" (list "store")) | fromYaml }}
-  {{- include "boneage.mounts" (dict "volumes" $volumes "extra" .spec.extraVolumeMounts) | nindent 2 }}
 {{- end -}}
