@@ -16,7 +16,7 @@ initContainers:
 containers:
   - name: {{ .name }}
     {{- include "common.container" (dict "root" .root "image" .spec.image) | nindent 4 }}
-    command: [python, -m, {{ .spec.module }}]
+    command: [python, -m, {{ .spec.module | default (printf "services.%s" .name) }}]
     env:
       {{- include "boneage.environment" . | nindent 6 }}
     ports:
