@@ -12,6 +12,8 @@ from services.cli import evaluate as measuring
 from services.cli import figures
 from services.cli import serve as serving
 from services.cli.files import collect
+from services.cli.jobs_commands import app as jobs_app
+from services.cli.jobs_errors import ClusterError
 from services.cli.process import run
 from services.cli.reading import Ask
 from services.cli.release_commands import app as release_app
@@ -30,7 +32,13 @@ from services.core.errors import (
 
 DEFAULT_PORT: Final = 50051
 WRONG_USAGE: Final = 2
-NOT_THE_SYSTEM: Final = (InvalidRequestError, UnknownReleaseError, UnauthenticatedError, PermissionDeniedError)
+NOT_THE_SYSTEM: Final = (
+    ClusterError,
+    InvalidRequestError,
+    UnknownReleaseError,
+    UnauthenticatedError,
+    PermissionDeniedError,
+)
 """What was asked is to blame: there is nothing for the doctor to find."""
 
 app = typer.Typer(
@@ -41,6 +49,7 @@ app = typer.Typer(
 )
 
 app.add_typer(release_app, name="release")
+app.add_typer(jobs_app, name="jobs")
 
 ServerOption = Annotated[
     str, typer.Option("--server", metavar="HOST:PORT", help="Ask this server instead of starting one.")
