@@ -3,9 +3,9 @@
 What stands in values.yaml is all that there is: every key is described by the comment above it, and any other key is
 refused. The type is that of the default; a line `@type: TYPE` of the comment says what a default cannot:
 
-    none | certManager      one of these words; `string`, `integer`, `number`, `boolean` and `object` stand for any,
-    settings                for settings of the processes by their names without the prefix,
-    resources               and for requests and limits of a container
+    none | certManager      one of these words; `string`, `integer` (from 0 on), `signed` (any integer), `number`,
+    settings                `boolean` and `object` stand for any, for settings of the processes by their names without
+    resources               the prefix, and for requests and limits of a container
     list of TYPE            a list
     map of TYPE             keys of the user's own
     each as defaults with X the same, where every value has the keys of `defaults`, X among them
@@ -33,6 +33,7 @@ SIMPLE: Final[Mapping[str, Schema]] = {
     "string": {"type": "string"},
     "integer": {"type": "integer", "minimum": 0},
     "number": {"type": "number", "minimum": 0},
+    "signed": {"type": "integer"},
     "boolean": {"type": "boolean"},
     "object": {"type": "object"},
     "settings": {
