@@ -11,8 +11,8 @@ from services.assessment.routing import FollowedRouting
 from services.assessment.servicer import SERVICE, AssessmentServicer, Bounds, Served
 from services.assessment.settings import Settings
 from services.assessment.shadow import Shadow
-from services.assessment.stages import GrpcStages, open_channels, stage_tls
-from services.client import ReleaseClient
+from services.assessment.stages import GrpcStages, open_channels
+from services.client import ReleaseClient, stage_tls
 from services.core.adapters import wire
 from services.core.adapters.imaging import Limits
 from services.core.runtime.process import Process, run_process

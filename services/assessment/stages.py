@@ -20,7 +20,7 @@ from boneage.v1 import (
 )
 from services.assessment.ports import Answer, Found, Prepared, Read
 from services.assessment.settings import Settings
-from services.client import Tls, calling, connect
+from services.client import calling, connect, stage_tls
 from services.core.adapters import wire
 from services.core.domain.contracts import Sex
 from services.core.domain.preprocess import Image, Mask, Square
@@ -47,14 +47,6 @@ def open_channels(settings: Settings) -> dict[str, grpc.aio.Channel]:
         name: connect(getattr(settings, f"{name}_address"), service, tls=tls, attempts=ATTEMPTS)
         for name, service in SERVICES.items()
     }
-
-
-def stage_tls(settings: Settings) -> Tls | None:
-    """How the other services are reached: over TLS where their authorities are given."""
-    authorities = settings.stage_tls_ca_file
-    if authorities is None:
-        return None
-    return Tls(authorities, settings.stage_tls_certificate_file, settings.stage_tls_key_file)
 
 
 class GrpcStages:

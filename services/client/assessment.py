@@ -3,7 +3,8 @@
 from typing import Final, Self
 
 from boneage.v1 import assessment_pb2, assessment_pb2_grpc
-from services.client.channel import Tls, calling, connect
+from services.client.channel import calling, connect
+from services.client.tls import Tls
 
 SERVICE: Final = assessment_pb2.DESCRIPTOR.services_by_name["AssessmentService"].full_name
 DEADLINE_S: Final = 15.0

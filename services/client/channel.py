@@ -3,32 +3,19 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import grpc
 
+from services.client.tls import RenewedChannel, Tls
 from services.core.adapters.wire_errors import from_call_error
-from services.core.errors import ConfigurationError
 
 ATTEMPTS: Final = 3
 MAXIMUM_MESSAGE_BYTES: Final = 64 * 2**20
 KEEPALIVE_S: Final = 20
 KEEPALIVE_TIMEOUT_S: Final = 5
 
-
-@dataclass(frozen=True, slots=True)
-class Tls:
-    """PEM files: the authorities that the server's certificate must come from, and for mutual TLS one's own."""
-
-    ca_file: Path
-    certificate_file: Path | None = None
-    key_file: Path | None = None
-
-    def credentials(self) -> grpc.ChannelCredentials:
-        """Credentials of a channel. Raises ConfigurationError where a file cannot be read."""
-        return grpc.ssl_channel_credentials(_read(self.ca_file), _read(self.key_file), _read(self.certificate_file))
+Options = list[tuple[str, int | str]]
 
 
 def connect(address: str, service: str, *, tls: Tls | None = None, attempts: int = ATTEMPTS) -> grpc.aio.Channel:
@@ -37,13 +24,17 @@ def connect(address: str, service: str, *, tls: Tls | None = None, attempts: int
     Calls go in turn to all servers that say SERVING; one that ends with UNAVAILABLE, or that a server which stops cuts
     off, is tried `attempts` times in all.
     """
-    options = channel_options(service, attempts=attempts)
+    return open_channel(address, channel_options(service, attempts=attempts), tls=tls)
+
+
+def open_channel(address: str, options: Options, *, tls: Tls | None = None) -> grpc.aio.Channel:
+    """A channel with these options, over TLS where its files are given; certificates that change are taken up."""
     if tls is None:
         return grpc.aio.insecure_channel(address, options)
-    return grpc.aio.secure_channel(address, tls.credentials(), options)
+    return RenewedChannel(tls, lambda credentials: grpc.aio.secure_channel(address, credentials, options))
 
 
-def channel_options(service: str, *, attempts: int) -> list[tuple[str, int | str]]:
+def channel_options(service: str, *, attempts: int) -> Options:
     """Channel arguments, the service config among them."""
     return [
         ("grpc.service_config", json.dumps(service_config(service, attempts=attempts))),
@@ -88,10 +79,3 @@ def calling() -> Iterator[None]:
         yield
     except grpc.aio.AioRpcError as error:
         raise from_call_error(error) from error
-
-
-def _read(path: Path | None) -> bytes | None:
-    try:
-        return None if path is None else path.read_bytes()
-    except OSError as error:
-        raise ConfigurationError(f"cannot read {path}: {error.strerror}", field="tls") from error

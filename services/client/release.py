@@ -4,7 +4,8 @@ from collections.abc import AsyncGenerator
 from typing import Final, Self
 
 from boneage.v1 import release_pb2, release_pb2_grpc
-from services.client.channel import Tls, calling, connect
+from services.client.channel import calling, connect
+from services.client.tls import Tls
 from services.core.domain.routing import Routing
 
 SERVICE: Final = release_pb2.DESCRIPTOR.services_by_name["ReleaseService"].full_name

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import structlog
 
 from boneage.v1.release_pb2_grpc import add_ReleaseServiceServicer_to_server
-from services.client import Tls
+from services.client import stage_tls
 from services.core.adapters.addresses import Addresses
 from services.core.adapters.signing import Trust
 from services.core.adapters.store import Store
@@ -131,20 +131,12 @@ def hosts_of(settings: Settings) -> tuple[ModelHost, ...]:
     if not settings.model_hosts:
         raise ConfigurationError("name the model services: they must know a release first", field="BONEAGE_MODEL_HOSTS")
     key = read_key(settings.host_key_file) if settings.host_key_file else ""
-    services = ServicesHost(Addresses(settings.model_hosts, field="BONEAGE_MODEL_HOSTS"), key, tls=_tls(settings))
+    services = ServicesHost(Addresses(settings.model_hosts, field="BONEAGE_MODEL_HOSTS"), key, tls=stage_tls(settings))
     if settings.inference != "triton":
         return (services,)
     from services.core.adapters.triton_host import TritonHost  # noqa: PLC0415 -- only where Triton is chosen
 
     return (TritonHost(settings.triton_url, key=key, flavour=settings.triton_flavour), services)
-
-
-def _tls(settings: Settings) -> Tls | None:
-    """Model services are reached as this one is: with its own certificate, where it has one."""
-    authorities = settings.tls_client_ca_file
-    if settings.tls_certificate_file is None or authorities is None:
-        return None
-    return Tls(authorities, settings.tls_certificate_file, settings.tls_key_file)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Final
 import grpc
 
 from boneage.v1 import model_host_pb2, model_host_pb2_grpc
-from services.client import Tls, calling
+from services.client import Tls, calling, open_channel
 from services.core.adapters.addresses import Addresses
 from services.core.errors import ModelContractError, ReleaseError
 from services.core.runtime.model_host import KEY
@@ -81,10 +81,12 @@ class ServicesHost:
         self._services.clear()
 
     def _channel(self, address: str) -> grpc.aio.Channel:
-        """Without the client library's health check: what is not ready yet is just what must be told to load."""
-        if self._tls is None:
-            return grpc.aio.insecure_channel(address)
-        return grpc.aio.secure_channel(address, self._tls.credentials())
+        """Without the client library's health check: what is not ready yet is just what must be told to load.
+
+        Certificates are those of names: the one that this address was looked up by is what is checked.
+        """
+        name = self._addresses.name_of(address)
+        return open_channel(address, [("grpc.default_authority", name)] if name else [], tls=self._tls)
 
 
 @contextmanager

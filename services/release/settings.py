@@ -4,10 +4,16 @@ from pathlib import Path
 
 from pydantic import Field
 
-from services.core.runtime.settings import ReleaseSettings, RuntimeSettings, ServerSettings, StoreSettings
+from services.core.runtime.settings import (
+    ReleaseSettings,
+    RuntimeSettings,
+    ServerSettings,
+    StageTlsSettings,
+    StoreSettings,
+)
 
 
-class Settings(ServerSettings, StoreSettings, ReleaseSettings, RuntimeSettings):
+class Settings(ServerSettings, StoreSettings, ReleaseSettings, RuntimeSettings, StageTlsSettings):
     """Those of every server, where the store and the runtimes are, and how releases are rolled out."""
 
     # A change may take as long as a release needs to be loaded; its connection must not be cut before.

@@ -4,6 +4,7 @@ import asyncio
 import re
 import socket
 from contextlib import suppress
+from ipaddress import ip_address
 from itertools import chain
 from typing import Final
 
@@ -30,6 +31,19 @@ class Addresses:
             with suppress(OSError):
                 self._known[place] = await _look_up(*place)
         return tuple(dict.fromkeys(chain.from_iterable(self._known.values())))
+
+    def name_of(self, address: str) -> str:
+        """The name that an address was looked up by; empty for one that was given as it is."""
+        hosts = (host for (host, _), found in self._known.items() if address in found)
+        return next((host.rstrip(".") for host in hosts if not _is_address(host)), "")
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True
 
 
 async def _look_up(host: str, port: int) -> list[str]:

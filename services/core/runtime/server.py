@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from services.core.adapters.pem_files import PemFiles, Pems
 from services.core.errors import ConfigurationError
 from services.core.runtime.admission import Admission
 from services.core.runtime.health import Health
@@ -18,6 +18,7 @@ from services.core.runtime.telemetry import Telemetry
 
 KEEPALIVE_S: Final = 20
 LEAST_PING_INTERVAL_S: Final = 5
+TLS_FIELDS: Final = ("BONEAGE_TLS_CLIENT_CA_FILE", "BONEAGE_TLS_CERTIFICATE_FILE", "BONEAGE_TLS_KEY_FILE")
 
 AddToServer = Callable[[Any, grpc.aio.Server], None]
 
@@ -77,23 +78,31 @@ def listen(server: grpc.aio.Server, settings: ServerSettings) -> int:
 
 
 def server_credentials(settings: ServerSettings) -> grpc.ServerCredentials | None:
-    """TLS from files, mutual where clients' authorities are given; None without a certificate."""
-    if settings.tls_certificate_file is None:
-        if settings.tls_client_ca_file or settings.tls_key_file:
-            raise ConfigurationError("set the certificate too", field="BONEAGE_TLS_CERTIFICATE_FILE")
+    """TLS from files, mutual where clients' authorities are given; None without a certificate.
+
+    Each connection gets what is on disk then, so that certificates can be replaced while calls are answered.
+    """
+    authorities, certificate, key = settings.tls_client_ca_file, settings.tls_certificate_file, settings.tls_key_file
+    if certificate is None:
+        if authorities or key:
+            raise ConfigurationError("set the certificate too", field=TLS_FIELDS[1])
         return None
-    chain = read_pem(settings.tls_certificate_file, "BONEAGE_TLS_CERTIFICATE_FILE")
-    key = read_pem(settings.tls_key_file, "BONEAGE_TLS_KEY_FILE")
-    client_ca = settings.tls_client_ca_file
-    authorities = None if client_ca is None else read_pem(client_ca, "BONEAGE_TLS_CLIENT_CA_FILE")
-    return grpc.ssl_server_credentials([(key, chain)], authorities, require_client_auth=authorities is not None)
+    if key is None:
+        raise ConfigurationError("not set", field=TLS_FIELDS[2])
+    files = PemFiles(authorities, certificate, key, fields=TLS_FIELDS)
+
+    def replaced() -> grpc.ServerCertificateConfiguration | None:
+        pems = files.changed()
+        return None if pems is None else _configuration(pems)
+
+    return grpc.dynamic_ssl_server_credentials(
+        _configuration(files.now),
+        replaced,  # type: ignore[arg-type]  # None stands for no change, which the stubs do not know
+        require_client_authentication=authorities is not None,
+    )
 
 
-def read_pem(path: Path | None, key: str) -> bytes:
-    """The file that the setting `key` names. Raises ConfigurationError where it cannot be read."""
-    if path is None:
-        raise ConfigurationError("not set", field=key)
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ConfigurationError(f"cannot read {path}: {error.strerror}", field=key) from error
+def _configuration(pems: Pems) -> grpc.ServerCertificateConfiguration:
+    assert pems.key is not None, "a server has both"
+    assert pems.certificate is not None, "a server has both"
+    return grpc.ssl_server_certificate_configuration([(pems.key, pems.certificate)], pems.authorities)

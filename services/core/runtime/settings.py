@@ -182,14 +182,19 @@ class StageSettings(Settings):
     enhancement_address: str = Field(description="HOST:PORT of the enhancement; no default, to call no wrong one.")
     regression_address: str = Field(description="HOST:PORT of the regression; no default, to call no wrong one.")
     cam_address: str = Field(description="HOST:PORT of the activation maps; no default, to call no wrong one.")
-    stage_tls_ca_file: Path | None = Field(
-        None, description="PEM authorities of the stages' certificates; none calls them in the clear."
-    )
-    stage_tls_certificate_file: Path | None = Field(None, description="PEM chain shown to the stages; for mutual TLS.")
-    stage_tls_key_file: Path | None = Field(None, description="PEM key of that certificate; set with it.")
     stream_items_in_flight: int = Field(
         4, ge=1, description="Items of one stream worked on at once; one for each stage of the chain."
     )
+
+
+class StageTlsSettings(Settings):
+    """How a process calls other services of this system."""
+
+    stage_tls_ca_file: Path | None = Field(
+        None, description="PEM authorities of the certificates of services that are called; none calls in the clear."
+    )
+    stage_tls_certificate_file: Path | None = Field(None, description="PEM chain shown to them; for mutual TLS.")
+    stage_tls_key_file: Path | None = Field(None, description="PEM key of that certificate; set with it.")
 
 
 GROUPS: Final[tuple[type[Settings], ...]] = (
@@ -197,6 +202,7 @@ GROUPS: Final[tuple[type[Settings], ...]] = (
     ModelSettings,
     RuntimeSettings,
     StageSettings,
+    StageTlsSettings,
     RoutingSettings,
     StoreSettings,
     ReleaseSettings,
