@@ -2,8 +2,16 @@
 
 {{/* Values of a component, laid upon the defaults. */}}
 {{- define "boneage.spec" -}}
-{{- $own := ternary .root.Values.triton (index .root.Values.services .name) (eq .name "triton") -}}
-{{- include "common.overlaid" (dict "base" .root.Values.defaults "over" $own) -}}
+{{- if eq .name "triton" -}}
+{{- $spec := include "common.overlaid" (dict "base" .root.Values.defaults "over" .root.Values.triton) | fromYaml -}}
+{{- if include "boneage.gpus" . -}}
+{{- $_ := set $spec "nodeSelector" (merge (dict) $spec.nodeSelector $spec.gpuNodeSelector) -}}
+{{- $_ := set $spec "tolerations" (concat $spec.tolerations $spec.gpuTolerations) -}}
+{{- end -}}
+{{- toYaml $spec -}}
+{{- else -}}
+{{- include "common.overlaid" (dict "base" .root.Values.defaults "over" (index .root.Values.services .name)) -}}
+{{- end -}}
 {{- end -}}
 
 {{/* Names of the services with a role, in order, as a JSON list. */}}
