@@ -36,7 +36,9 @@ def save_images(tags: Sequence[str], plan: Plan, folder: Path) -> None:
     Raises UsageError where one is not there.
     """
     lines = [f"{tag} {image_id(tag, plan)}\n" for tag in tags]
-    run(plan.docker, "save", "--output", str(folder / "images.tar"), *tags)
+    archive = folder / "images.tar"
+    run(plan.docker, "save", "--output", str(archive), *tags)
+    archive.chmod(0o644)  # docker lets only its maker read it
     (folder / "images.txt").write_text("".join(lines), encoding="utf-8")
 
 
