@@ -13,11 +13,18 @@
 {{- end -}}
 {{- end -}}
 
+{{/* Of the store's task: certificates that cert-manager makes are not there yet. As a JSON list. */}}
+{{- define "boneage.preflightRoles" -}}
+{{- $roles := list -}}
+{{- if include "boneage.triesStore" . }}{{ $roles = append $roles "store" }}{{ end -}}
+{{- if and $roles (eq .root.Values.tls.mode "existingSecret") }}{{ $roles = append $roles "server" }}{{ end -}}
+{{- toJson $roles -}}
+{{- end -}}
+
 {{- define "boneage.preflightContainers" -}}
 {{- $task := dict "root" .root "name" "release" "spec" .spec -}}
 {{- if include "boneage.triesStore" . }}
-{{- $roles := list "store" -}}
-{{- if eq .root.Values.tls.mode "existingSecret" }}{{ $roles = append $roles "server" }}{{ end }}
+{{- $roles := include "boneage.preflightRoles" . | fromJsonArray }}
 {{- $doctor := list "boneage" "doctor" "--cluster" }}
 {{ include "boneage.task" (merge (dict "task" "writer" "command" (append $doctor "--store-writable") "roles" $roles "secret" .root.Values.store.s3.writerSecret) $task) }}
 {{- if .root.Values.store.url }}

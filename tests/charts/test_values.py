@@ -1,0 +1,96 @@
+"""Values are an API: every key is described, every other one is refused, and what contradicts itself is told."""
+
+import pytest
+
+from deploy.chart_schemas import UndescribedError, schema_of, written
+from tests.charts.conftest import CHARTS, ROOT
+
+SERVING = ROOT / "charts/boneage"
+
+
+@pytest.mark.parametrize("chart", CHARTS, ids=lambda chart: chart.name)
+def test_the_schema_is_that_of_the_described_keys(chart):
+    """`make charts` would change nothing, and finds a description of every key."""
+    for path, content in written(chart):
+        assert path.read_text() == content
+
+
+def test_a_key_without_a_description_is_found():
+    """The test above would see one, and one whose default says no type."""
+    with pytest.raises(UndescribedError, match=r"^a\.b has no comment$"):
+        schema_of("# A.\na:\n  b: 1\n")
+    with pytest.raises(UndescribedError, match=r"^a: its default does not say its type"):
+        schema_of("# A.\na: []\n")
+
+
+@pytest.mark.parametrize(
+    "misspelt",
+    [
+        "replcas",
+        "defaults.replcas",
+        "defaults.image.tagg",
+        "services.cam.replcas",
+        "services.cam.autoscaling.minReplica",
+        "services.cam.resources.limit.cpu",
+        "services.cam.settings.LOG_LEVLE",
+        "services.asessment.replicas",
+        "store.s3.endpointURL",
+        "triton.engineCache.sise",
+        "triton.autoscaling.queueTime.enable",
+        "networkPolicy.peers.promethius.peers",
+        "tls.certManager.issuerRef.nam",
+    ],
+)
+def test_a_misspelt_key_is_refused(helm, misspelt):
+    """At any depth, and by the key's name."""
+    done = helm("template", "boneage", SERVING, "--set", f"{misspelt}=2")
+    assert done.returncode != 0
+    assert any(f"'{part}'" in done.stderr or f"/{part}'" in done.stderr for part in misspelt.split(".")), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ("tls.mode=cert-manager", "value must be one of 'none', 'existingSecret', 'certManager'"),
+        ("tls.mode=certManager", "tls.mode=certManager needs tls.certManager.issuerRef.name"),
+        ("tls.mode=existingSecret", "tls.mode=existingSecret needs tls.existingSecret, or tls.existingSecrets.release"),
+        ("tls.mutual={cam}", "tls.mutual needs tls.mode"),
+        ("store.url=/srv/models", "store.url is s3://BUCKET/PREFIX"),
+        ("store.url=s3://a/b,store.existingClaim=c", "name two stores"),
+        ("store.url=s3://a/b,store.s3.existingSecret=c", "name both, or neither"),
+        ("trust.existingConfigMap=keys", "trust.existingConfigMap needs trust.files"),
+        ("ingress.enabled=true", "ingress.enabled needs ingress.host"),
+        ("gateway.enabled=true", "gateway.enabled needs gateway.parentRefs"),
+    ],
+)
+def test_values_that_contradict_each_other_are_told(helm, values, told):
+    """Before anything is made."""
+    done = helm("template", "boneage", SERVING, "--set", values)
+    assert done.returncode != 0
+    assert told in done.stderr
+
+
+def test_what_is_said_of_a_component_wins_over_the_defaults(helm):
+    """Also false, 0 and nothing, which a plain merge of maps would skip."""
+    said = (
+        "defaults.disruptionBudget.enabled=true,services.cam.disruptionBudget.enabled=false,"
+        "services.cam.replicas=0,services.cam.topologySpread.whenUnsatisfiable="
+    )
+    text = helm("template", "boneage", SERVING, "--set", said).stdout
+    assert "name: boneage-cam\n" in text
+    budgets = [part for part in text.split("\n---\n") if "\nkind: PodDisruptionBudget\n" in f"\n{part}"]
+    assert len(budgets) == 5
+    (cam,) = (part for part in text.split("\n---\n") if "kind: Deployment" in part and "name: boneage-cam\n" in part)
+    assert "replicas: 0\n" in cam
+    assert "topologySpreadConstraints" not in cam
+
+
+def test_a_service_to_come_is_one_entry(helm, tmp_path):
+    """Services are one range over a table: whoever adds a row has all that belongs to a service."""
+    values = tmp_path / "values.yaml"
+    values.write_text("services: {pacs: {roles: [], image: {repository: hospital/pacs}}}")
+    text = helm("template", "boneage", SERVING, "--values", values).stdout
+    kinds = {
+        part.partition("kind: ")[2].partition("\n")[0] for part in text.split("\n---\n") if "boneage-pacs\n" in part
+    }
+    assert kinds >= {"Deployment", "Service", "ServiceAccount", "PodDisruptionBudget", "NetworkPolicy"}
