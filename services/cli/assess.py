@@ -6,6 +6,7 @@ from pathlib import Path
 
 from services.cli.artifacts import refuse_overwriting, write_artifacts
 from services.cli.files import InputFile, collect, refuse_collisions
+from services.cli.server import Server
 from services.cli.session import Job, reading_all
 from services.cli.terminal import Tally, line_of, progress
 from services.cli.usage import UsageError, printable
@@ -24,10 +25,10 @@ def inputs_for(paths: Sequence[Path], artifacts: Path | None) -> list[InputFile]
     return files
 
 
-async def assess(jobs: Sequence[Job], server: str, *, as_json: bool, artifacts: Path | None) -> int:
+async def assess(jobs: Sequence[Job], server: Server, *, as_json: bool, artifacts: Path | None) -> int:
     """Print one line for each file and give the exit code: 1 if any failed."""
     tally = Tally()
-    with progress(len(jobs), starting=not server) as advance:
+    with progress(len(jobs), starting=not server.address) as advance:
         async with reading_all(jobs, server) as readings:
             async for reading in readings:
                 print(json.dumps(reading.record()) if as_json else line_of(reading), flush=True)

@@ -11,12 +11,14 @@ from services.cli import doctor as looking
 from services.cli import evaluate as measuring
 from services.cli import figures
 from services.cli import serve as serving
+from services.cli.doctor_cluster import Asked, doctor_cluster
 from services.cli.files import collect
 from services.cli.jobs_commands import app as jobs_app
 from services.cli.jobs_errors import ClusterError
 from services.cli.process import run
 from services.cli.reading import Ask
 from services.cli.release_commands import app as release_app
+from services.cli.server import CaOption, CertificateOption, KeyOption, Server, ServerOption, tls_of
 from services.cli.session import Job
 from services.cli.supervisor import ServiceName, ServiceStartError
 from services.cli.tables import lookup, read_classes, read_labels, read_part, read_sizes
@@ -51,9 +53,6 @@ app = typer.Typer(
 app.add_typer(release_app, name="release")
 app.add_typer(jobs_app, name="jobs")
 
-ServerOption = Annotated[
-    str, typer.Option("--server", metavar="HOST:PORT", help="Ask this server instead of starting one.")
-]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON instead of text.")]
 SizesOption = Annotated[
     Path | None,
@@ -69,6 +68,9 @@ def assess(
     sex: Annotated[Literal["male", "female", "unknown"] | None, typer.Option(help="Wins over the header.")] = None,
     sizes: SizesOption = None,
     server: ServerOption = "",
+    ca: CaOption = None,
+    certificate: CertificateOption = None,
+    key: KeyOption = None,
     as_json: JsonOption = False,
     artifacts: Annotated[
         Path | None,
@@ -81,11 +83,13 @@ def assess(
     ask = Ask(sex=sex, artifacts=artifacts is not None)
     jobs = [Job(file, ask, lookup(table or {}, file)) for file in files]
     measuring.warn_of_sizes(jobs, table)
-    raise typer.Exit(run(assessing.assess(jobs, server, as_json=as_json, artifacts=artifacts)))
+    raise typer.Exit(
+        run(assessing.assess(jobs, Server(server, tls_of(ca, certificate, key)), as_json=as_json, artifacts=artifacts))
+    )
 
 
 @app.command()
-def evaluate(
+def evaluate(  # noqa: PLR0913, PLR0917 -- each is an option
     images: Annotated[Path, typer.Option(metavar="DIR", help="Folder of radiographs named by their id.")],
     labels: Annotated[Path, typer.Option(metavar="CSV", help="Columns id, boneage (months), male (True or False).")],
     label_column: Annotated[
@@ -96,20 +100,24 @@ def evaluate(
     part: Annotated[str, typer.Option(metavar="NAME", help="Part of the split to measure on.")] = "",
     sex: Annotated[Literal["unknown"] | None, typer.Option(help="Read without the sex.")] = None,
     server: ServerOption = "",
+    ca: CaOption = None,
+    certificate: CertificateOption = None,
+    key: KeyOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure the whole chain on a labelled folder. Exits with 1 if nothing was answered."""
     if bool(split) != bool(part):
         raise UsageError("--split and --part go together")
+    where = Server(server, tls_of(ca, certificate, key))
     files, ids = collect([images]), read_part(split, part) if split else None
     table = read_sizes(sizes) if sizes else None
     if label_column and sex:
         raise UsageError("--sex goes with ages, not with --label-column")
     if label_column:
         classes = figures.choose(files, read_classes(labels, label_column), ids)
-        raise typer.Exit(run(measuring.measure_classes(classes, table, server, as_json=as_json)))
+        raise typer.Exit(run(measuring.measure_classes(classes, table, where, as_json=as_json)))
     chosen = figures.choose(files, read_labels(labels), ids)
-    raise typer.Exit(run(measuring.measure(chosen, table, sex, server, as_json=as_json)))
+    raise typer.Exit(run(measuring.measure(chosen, table, sex, where, as_json=as_json)))
 
 
 @app.command()
@@ -136,9 +144,32 @@ def serve(
 
 
 @app.command()
-def doctor(server: ServerOption = "") -> None:
+def doctor(
+    server: ServerOption = "",
+    ca: CaOption = None,
+    certificate: CertificateOption = None,
+    key: KeyOption = None,
+    cluster: Annotated[
+        bool, typer.Option("--cluster", help="What keeps a pod from its work instead, by the settings that it has.")
+    ] = False,
+    store_writable: Annotated[
+        bool, typer.Option("--store-writable", help="With --cluster: that the store can be written too.")
+    ] = False,
+    services: Annotated[
+        bool, typer.Option("--services", help="With --cluster: that the services of the settings are serving.")
+    ] = False,
+    schedulable: Annotated[
+        Path | None, typer.Option(metavar="YAML", help="With --cluster: that a node takes this Pod; it is deleted.")
+    ] = None,
+) -> None:
     """Check Python, packages, models, ports, memory and a running server. Exits with 1 if there is a fault."""
-    raise typer.Exit(run(looking.doctor(server)))
+    where = Server(server, tls_of(ca, certificate, key))
+    if cluster:
+        asked = Asked(store_writable=store_writable, services=services, server=where, schedulable=schedulable)
+        raise typer.Exit(run(doctor_cluster(asked)))
+    if store_writable or services or schedulable:
+        raise UsageError("--store-writable, --services and --schedulable go with --cluster")
+    raise typer.Exit(run(looking.doctor(where)))
 
 
 @app.command()

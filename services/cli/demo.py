@@ -16,6 +16,7 @@ from services.cli.files import InputFile, collect
 from services.cli.models import reader_card, real_performance, repository
 from services.cli.reading import STAGES, Ask, years_and_months
 from services.cli.report import Case, Summary, phantom_mae_months, write_report
+from services.cli.server import Server
 from services.cli.session import Job, reading_all
 from services.cli.terminal import Tally, progress
 from services.cli.usage import UsageError, printable
@@ -141,7 +142,7 @@ async def _read(samples: Sequence[Sample]) -> tuple[list[Case], Tally]:
     cases: list[Case] = []
     tally = Tally()
     with progress(len(samples), starting=True) as advance:
-        async with reading_all([Job(sample.file, ASK) for sample in samples], server="", in_flight=1) as readings:
+        async with reading_all([Job(sample.file, ASK) for sample in samples], server=Server(), in_flight=1) as readings:
             async for reading in readings:
                 sample = samples[len(cases)]
                 cases.append(Case(sample.file.id, reading, sample.drawn_phantom, sample.true_age_months))

@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from services.cli.environment import Finding, check_packages, check_python
+from services.cli.server import Server
 from services.cli.supervisor import LOOPBACK, is_serving
 from services.cli.terminal import table_console
 from services.core.adapters.inference_onnxruntime import load_session
@@ -21,12 +22,12 @@ PORTS: Final = {"gRPC": 50051, "HTTP": 9100}
 HEALTH_TIMEOUT_S: Final = 3.0
 
 
-async def doctor(server: str) -> int:
+async def doctor(server: Server) -> int:
     """Print all findings and give the exit code: 1 if there is a fault."""
     findings = [*check_python(), *check_packages(), *check_settings(), check_memory()]
     if not any(finding.fault for finding in findings):
         findings += check_models()
-    findings += [await check_server(server)] if server else check_ports(port_in_use)
+    findings += [await check_server(server)] if server.address else check_ports(port_in_use)
     table_console().print(table_of(findings))
     return 1 if any(finding.fault for finding in findings) else 0
 
@@ -86,12 +87,12 @@ def port_in_use(port: int) -> bool:
         return probe.connect_ex((LOOPBACK, port)) == 0
 
 
-async def check_server(address: str) -> Finding:
-    """That the server at `address` answers and is ready."""
-    if await is_serving(address, timeout_s=HEALTH_TIMEOUT_S):
-        return Finding("server", f"{address} is serving")
+async def check_server(server: Server) -> Finding:
+    """That a server answers and is ready."""
+    if await is_serving(server.address, tls=server.tls, timeout_s=HEALTH_TIMEOUT_S):
+        return Finding("server", f"{server.address} is serving")
     return Finding(
         "server",
-        f"{address} does not answer as serving",
-        f"start it with `boneage serve`, or check the address {address}",
+        f"{server.address} does not answer as serving",
+        f"start it with `boneage serve`, or check the address {server.address}",
     )

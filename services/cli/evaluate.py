@@ -10,6 +10,7 @@ from services.cli.class_figures import ClassEvaluation, evaluate_classes
 from services.cli.figures import Evaluation, Known, Labelled, evaluate, in_training, named
 from services.cli.models import reader_card, repository
 from services.cli.reading import Ask, Reading
+from services.cli.server import Server
 from services.cli.session import Job, reading_all
 from services.cli.tables import Label, lookup
 from services.cli.terminal import Tally, counted, progress, say, table_console
@@ -40,7 +41,7 @@ async def measure(
     chosen: Sequence[Labelled[Label]],
     sizes: Mapping[str, tuple[int, int]] | None,
     sex: Sex | None,
-    server: str,
+    server: Server,
     *,
     as_json: bool,
 ) -> int:
@@ -57,7 +58,7 @@ async def measure(
 
 
 async def measure_classes(
-    chosen: Sequence[Labelled[str]], sizes: Mapping[str, tuple[int, int]] | None, server: str, *, as_json: bool
+    chosen: Sequence[Labelled[str]], sizes: Mapping[str, tuple[int, int]] | None, server: Server, *, as_json: bool
 ) -> int:
     """As `measure`, for a release that tells classes apart."""
     labels = {item.label for item in chosen}
@@ -117,14 +118,14 @@ async def _read(
     chosen: Sequence[Labelled[Known]],
     asks: Sequence[Ask],
     sizes: Mapping[str, tuple[int, int]] | None,
-    server: str,
+    server: Server,
     check: Callable[[Reading], None],
 ) -> list[Reading]:
     """The readings of all of `chosen`; `check` ends it with a UsageError as soon as one shows that no label fits."""
     jobs = [Job(item.file, ask, lookup(sizes or {}, item.file)) for item, ask in zip(chosen, asks, strict=True)]
     warn_of_sizes(jobs, sizes)
     readings: list[Reading] = []
-    with progress(len(jobs), starting=not server) as advance:
+    with progress(len(jobs), starting=not server.address) as advance:
         async with reading_all(jobs, server) as answers:
             async for reading in answers:
                 check(reading)

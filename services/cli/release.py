@@ -11,20 +11,19 @@ from google.protobuf.message import Message
 from rich.table import Table
 
 from boneage.v1 import release_pb2
+from services.cli.server import Server
 from services.cli.terminal import table_console
 from services.cli.usage import UsageError, printable
-from services.client import ReleaseClient, Tls
+from services.client import ReleaseClient
 from services.core.domain.routing import Routing
 
 PREFIX: Final = "RELEASE_STATUS_"
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class ReleaseServer(Server):
     """Where the release service is, and how it is asked."""
 
-    address: str
-    tls: Tls | None = None
     token_file: Path | None = None
 
     def client(self) -> ReleaseClient:
@@ -38,7 +37,7 @@ class Server:
             raise UsageError(f"--token-file {self.token_file}: {error.strerror}") from error
 
 
-async def show_list(server: Server, *, as_json: bool) -> int:
+async def show_list(server: ReleaseServer, *, as_json: bool) -> int:
     """All releases, one line each."""
     async with server.client() as client:
         reply = await client.list()
@@ -55,7 +54,7 @@ async def show_list(server: Server, *, as_json: bool) -> int:
     return 0
 
 
-async def show_one(server: Server, release: str, *, as_json: bool) -> int:
+async def show_one(server: ReleaseServer, release: str, *, as_json: bool) -> int:
     """One release with everything that was done with it."""
     async with server.client() as client:
         reply = await client.get(release)
@@ -77,7 +76,7 @@ def _lines(reply: release_pb2.GetResponse) -> Iterator[str]:
         yield f"  {printable(event.time)}  {event.action} by {printable(event.caller)}{printable(detail)}"
 
 
-async def verify(server: Server, release: str) -> int:
+async def verify(server: ReleaseServer, release: str) -> int:
     """Check signature and digests; an error says what is wrong."""
     async with server.client() as client:
         reply = await client.verify(release)
@@ -86,31 +85,31 @@ async def verify(server: Server, release: str) -> int:
     return 0
 
 
-async def promote(server: Server, release: str) -> int:
+async def promote(server: ReleaseServer, release: str) -> int:
     """Let a release answer everything."""
     async with server.client() as client:
         return _told(await client.promote(release))
 
 
-async def canary(server: Server, release: str, permille: int) -> int:
+async def canary(server: ReleaseServer, release: str, permille: int) -> int:
     """Let a release answer a share of the studies, or end that."""
     async with server.client() as client:
         return _told(await client.canary(release, permille))
 
 
-async def shadow(server: Server, release: str) -> int:
+async def shadow(server: ReleaseServer, release: str) -> int:
     """Let a release read along, or end that."""
     async with server.client() as client:
         return _told(await client.shadow(release))
 
 
-async def rollback(server: Server, reason: str) -> int:
+async def rollback(server: ReleaseServer, reason: str) -> int:
     """Go back to the previous release."""
     async with server.client() as client:
         return _told(await client.rollback(reason))
 
 
-async def collect(server: Server, *, keep: int, dry_run: bool) -> int:
+async def collect(server: ReleaseServer, *, keep: int, dry_run: bool) -> int:
     """Delete what is needed no more."""
     async with server.client() as client:
         reply = await client.collect_garbage(keep=keep, dry_run=dry_run)

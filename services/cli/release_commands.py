@@ -7,9 +7,9 @@ import typer
 
 from services.cli import release as releasing
 from services.cli.process import run
-from services.cli.release import Server
+from services.cli.release import ReleaseServer
+from services.cli.server import CaOption, CertificateOption, KeyOption, tls_of
 from services.cli.usage import UsageError
-from services.client import Tls
 
 DEFAULT_SERVER: Final = "localhost:50052"
 
@@ -21,9 +21,6 @@ ServerOption = Annotated[
 TokenOption = Annotated[
     Path | None, typer.Option(metavar="FILE", help="File with your token; needed for whatever changes something.")
 ]
-CaOption = Annotated[Path | None, typer.Option(metavar="PEM", help="Authorities of the service's certificate.")]
-CertificateOption = Annotated[Path | None, typer.Option(metavar="PEM", help="Your certificate, in place of a token.")]
-KeyOption = Annotated[Path | None, typer.Option(metavar="PEM", help="The key of your certificate.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON instead of text.")]
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="The release.")]
 
@@ -38,9 +35,7 @@ def server(
     key: KeyOption = None,
 ) -> None:
     """Show releases and move them, through the release service."""
-    if bool(certificate) != bool(key) or (certificate and not ca):
-        raise UsageError("--certificate and --key go together, with --ca")
-    context.obj = Server(address, Tls(ca, certificate, key) if ca else None, token_file)
+    context.obj = ReleaseServer(address, tls_of(ca, certificate, key), token_file)
 
 
 @app.command("list")

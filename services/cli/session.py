@@ -11,6 +11,7 @@ from boneage.v1 import assessment_pb2
 from services.cli.batch import in_order
 from services.cli.files import InputFile
 from services.cli.reading import Ask, Reading, request_for
+from services.cli.server import Server
 from services.cli.supervisor import Supervisor
 from services.client import AssessmentClient
 from services.core.errors import BoneageError, ImageTooLargeError, OverloadedError
@@ -36,19 +37,20 @@ class Job:
 
 
 @contextlib.asynccontextmanager
-async def connected(server: str) -> AsyncIterator[Assess]:
-    """A function that assesses, while the context lasts; services of our own are started where `server` is empty.
+async def connected(server: Server) -> AsyncIterator[Assess]:
+    """A function that assesses, while the context lasts; services of our own are started where there is no address.
 
     Raises ServiceStartError where they do not start.
     """
     async with contextlib.AsyncExitStack() as stack:
-        address = server or await stack.enter_async_context(Supervisor().running())
-        client = await stack.enter_async_context(AssessmentClient(address, deadline_s=DEADLINE_S))
+        address = server.address or await stack.enter_async_context(Supervisor().running())
+        tls = server.tls if server.address else None
+        client = await stack.enter_async_context(AssessmentClient(address, tls=tls, deadline_s=DEADLINE_S))
         yield client.assess
 
 
 @contextlib.asynccontextmanager
-async def reading_all(jobs: Sequence[Job], server: str, *, in_flight: int = IN_FLIGHT) -> AsyncIterator[Readings]:
+async def reading_all(jobs: Sequence[Job], server: Server, *, in_flight: int = IN_FLIGHT) -> AsyncIterator[Readings]:
     """The readings of `jobs` in their order, several in flight; a bad file does not end them."""
     async with connected(server) as assess:
 

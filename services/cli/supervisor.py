@@ -16,6 +16,7 @@ from typing import Final, Literal, TextIO
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from services.client import Tls, open_channel
 from services.core.runtime.cores import available_cores
 
 ServiceName = Literal["segmentation", "enhancement", "regression", "cam", "assessment", "release"]
@@ -172,9 +173,9 @@ def inherited_environment() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if not key.startswith(TLS_KEYS)}
 
 
-async def is_serving(address: str, *, timeout_s: float) -> bool:
+async def is_serving(address: str, *, timeout_s: float, tls: Tls | None = None) -> bool:
     """Whether the server at `address` says that it is serving, by the standard health service."""
-    async with grpc.aio.insecure_channel(address) as channel:
+    async with open_channel(address, [], tls=tls) as channel:
         try:
             reply = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=timeout_s)
         except grpc.RpcError:

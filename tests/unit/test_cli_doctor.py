@@ -6,6 +6,7 @@ import pytest
 
 from services.cli.doctor import check_ports, check_server, check_settings, port_in_use
 from services.cli.environment import check_packages, check_runtime
+from services.cli.server import Server
 
 
 def test_this_environment_has_what_serving_needs() -> None:
@@ -51,6 +52,6 @@ def test_an_unknown_setting_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.asyncio
 async def test_a_server_that_is_not_there_is_a_fault() -> None:
     """Nothing listens on port 1."""
-    finding = await check_server("127.0.0.1:1")
+    finding = await check_server(Server("127.0.0.1:1"))
     assert finding.fault
     assert "boneage serve" in finding.fix

@@ -49,6 +49,11 @@ class Store:
         """Where it lies on this machine; None where it is elsewhere."""
         return Path(self._root) if self._local else None
 
+    def check(self) -> None:
+        """Raises ReleaseError where the folder or bucket is not there, or must not be looked into."""
+        with told("store"):
+            self._files.info(self._root if self._local else self._root.partition("/")[0])
+
     def read(self, path: str) -> bytes:
         """All of a file. Raises ReleaseError."""
         with told(path):
