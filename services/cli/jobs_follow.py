@@ -1,5 +1,6 @@
 """Follows a Job of the training chart: the logs of its pods over restarts, what keeps it waiting, and how it ends."""
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 PATIENCE_S: Final = 120.0
 """How long a cluster may be away while a Job is followed: so long as a control plane that is upgraded."""
 DETACHED: Final = 130
+TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
 CANCELLED: Final = EXIT_CODES["interrupted"]
 
 
@@ -88,7 +90,9 @@ class Follower:
         last = self.seen.get(pod, "")
         for line in self.cluster.log(pod, follow=follow, since_s=_seconds_since(last) if last else None):
             at, _, text = line.partition(" ")
-            if at > last:
+            if not TIME.match(at):  # a node that has no log gives the reason in its place
+                self._say(f"no log of {pod}: {line}")
+            elif at > last:
                 self.line = printable_line(text)
                 print(self.line, flush=True)
                 self.seen[pod] = last = at
