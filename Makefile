@@ -12,7 +12,7 @@ HELM ?= .helm/helm
 PIP_AUDIT ?= .venv-audit/bin/pip-audit
 IMAGES_WANTED ?=
 
-.PHONY: help demo test test-training label-studio triton helm images bundle sbom audit lint format bench soak protos clean
+.PHONY: help demo test test-training label-studio triton helm images bundle sbom audit charts lint format bench soak protos clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -76,6 +76,11 @@ audit: sbom $(PIP_AUDIT) ## Ask for known vulnerabilities of what the images hol
 $(PIP_AUDIT):
 	$(PYTHON) -m venv $(@D)/..
 	$(@D)/python -m pip install --quiet --disable-pip-version-check 'pip-audit==2.10.1'
+
+charts: $(VENV)/.test helm ## Write what comes of the charts anew: schemas, examples, the table of who may call whom
+	$(BIN)/python -m deploy.chart_schemas charts/boneage charts/boneage-training
+	$(BIN)/python -m deploy.chart_examples $(HELM) charts/boneage charts/boneage-training
+	$(BIN)/python docs/tables.py
 
 lint: $(VENV)/.test ## ruff, mypy --strict, import contracts, protos
 	$(BIN)/ruff check .

@@ -1,8 +1,9 @@
-"""Writes the tables of the documentation: settings from their classes, figures from measurements.
+"""Writes the tables of the documentation: settings from their classes, arrows from their file, figures as measured.
 
     python docs/tables.py [--accuracy FILE.json] [--speed FILE.json]
 
-The settings in docs/operations.md are written always; the figures in README.md from what `make bench` wrote.
+The settings in docs/operations.md and the arrows in docs/kubernetes.md are written always; the figures in README.md
+from what `make bench` wrote.
 """
 
 import argparse
@@ -11,14 +12,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+import yaml
 from pydantic_core import PydanticUndefined
 
 from services.core.runtime.settings import EMBEDDED_REPOSITORY, GROUPS, PREFIX, Settings
 
 ROOT: Final = Path(__file__).parents[1]
 OPERATIONS: Final = ROOT / "docs" / "operations.md"
+KUBERNETES: Final = ROOT / "docs" / "kubernetes.md"
+ARROWS: Final = ROOT / "charts" / "boneage" / "arrows.yaml"
 README: Final = ROOT / "README.md"
-Row = tuple[str, str, str]
+Row = tuple[str, ...]
 
 
 def settings_tables() -> str:
@@ -46,6 +50,18 @@ def _default(name: str, value: object, *, required: bool) -> str:
     if value == EMBEDDED_REPOSITORY:
         return f"`{EMBEDDED_REPOSITORY.relative_to(ROOT)}`"
     return "none" if value in (None, "") else f"`{value}`"
+
+
+def arrows_table() -> str:
+    """Who may call whom, and why; with no port, on any."""
+    head, *rows = [
+        ("from", "to", "port", "why"),
+        *(
+            (f"`{arrow['from']}`", f"`{arrow['to']}`", str(arrow.get("port", "any")), arrow["why"])
+            for arrow in yaml.safe_load(ARROWS.read_text())["arrows"]
+        ),
+    ]
+    return markdown(head, rows)
 
 
 def accuracy_rows(accuracy: dict[str, Any]) -> Iterator[Row]:
@@ -120,6 +136,7 @@ def main() -> None:
     parser.add_argument("--speed", type=Path)
     arguments = parser.parse_args()
     OPERATIONS.write_text(replaced(OPERATIONS.read_text(), "settings", settings_tables()))
+    KUBERNETES.write_text(replaced(KUBERNETES.read_text(), "arrows", arrows_table()))
     rows = [*accuracy_rows(json.loads(arguments.accuracy.read_text()))] if arguments.accuracy else []
     rows += [*speed_rows(json.loads(arguments.speed.read_text()))] if arguments.speed else []
     if rows:

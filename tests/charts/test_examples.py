@@ -2,7 +2,9 @@
 
 import pytest
 
-from tests.charts.conftest import CHARTS, EXAMPLES
+from tests.charts.conftest import CHARTS, EXAMPLES, ROOT
+
+ENVIRONMENTS = sorted((ROOT / "deploy/environments").glob("*/values.yaml"))
 
 
 @pytest.mark.parametrize("chart", CHARTS, ids=lambda chart: chart.name)
@@ -12,6 +14,13 @@ def test_helm_finds_nothing_to_say(helm, chart):
         options = ("--values", case / "values.yaml") if case else ()
         done = helm("lint", "--strict", chart, *options)
         assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("values", ENVIRONMENTS, ids=lambda path: path.parent.name)
+def test_values_of_the_environments_are_taken(helm, values):
+    """They name only what there is."""
+    done = helm("lint", "--strict", CHARTS[0], "--values", values)
+    assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.parametrize(("chart", "case"), EXAMPLES, ids=[f"{chart.name}-{case.name}" for chart, case in EXAMPLES])

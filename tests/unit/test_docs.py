@@ -52,6 +52,12 @@ def test_settings_are_those_of_the_code(tables):
     assert tables.replaced(page, "settings", tables.settings_tables()) == page
 
 
+def test_arrows_are_those_of_the_charts(tables):
+    """`make charts` would change nothing."""
+    page = (ROOT / "docs" / "kubernetes.md").read_text()
+    assert tables.replaced(page, "arrows", tables.arrows_table()) == page
+
+
 def test_every_method_is_named():
     """The page on the API names every service and method of the protos."""
     page = (ROOT / "docs" / "api.md").read_text()
