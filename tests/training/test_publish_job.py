@@ -23,8 +23,9 @@ from tests.models import hand_picture  # noqa: E402
 from training.data.rows import Rows  # noqa: E402
 from training.enhancement.hands import made_by  # noqa: E402
 from training.evaluation.measure import OnnxModel  # noqa: E402
+from training.jobs import publish as job  # noqa: E402
 from training.models.regressor import TransferNetwork  # noqa: E402
-from training.run.exits import ExitCode  # noqa: E402
+from training.run.exits import BadConfigurationError, ExitCode  # noqa: E402
 
 PREPARING = {"hand_segmenter": 2, "radiograph_enhancer": 1}
 
@@ -68,7 +69,10 @@ def test_a_release_that_exists_is_left_as_it_is(tmp_path):
         ({"masks": None}, "a segmenter needs masks"),
         ({"backbone": None}, "a reader needs backbone"),
         ({"trained_with": {}}, "trained_with does not say how"),
-        ({"target": {"kind": "category", "classes": ["a", "b"]}}, "versions may only name hand_segmenter, radiograph_enhancer, hand_classifier"),
+        (
+            {"target": {"kind": "category", "classes": ["a", "b"]}},
+            "versions may only name hand_segmenter, radiograph_enhancer, hand_classifier",
+        ),
         ({"segmenter": None}, "lacks that version of hand_segmenter"),
         ({"signing_key": "absent.key"}, "absent.key: is no private key to sign with"),
         ({"store": "nothing://somewhere"}, "no client for nothing://"),
@@ -191,3 +195,14 @@ def test_hands_that_other_models_prepared_are_refused(project, tmp_path):
     )  # fmt: skip
     assert done.returncode == ExitCode.BAD_CONFIGURATION
     assert "were not prepared by the models of this release" in done.stderr
+
+
+def test_a_version_says_which_code_made_it(monkeypatch, tmp_path):
+    """An image knows its source from the environment, a checkout from its history; where neither does, the job ends."""
+    monkeypatch.setenv("SOURCE_REVISION", "abc")
+    assert job._revision() == "abc"
+    monkeypatch.delenv("SOURCE_REVISION")
+    assert len(job._revision()) == 40
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadConfigurationError, match="SOURCE_REVISION does not say"):
+        job._revision()
