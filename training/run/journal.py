@@ -1,4 +1,4 @@
-"""What a run says while it runs: JSON lines, TensorBoard scalars, and a progress bar on a terminal."""
+"""What a run says while it runs: JSON lines, TensorBoard scalars, and a progress bar on a terminal, else lines."""
 
 import json
 import math
@@ -6,13 +6,15 @@ import sys
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from tensorboardX import SummaryWriter
 
 Value = float | int | str | None
+SAID_EVERY_S: Final = 5.0
+"""Where there is no terminal, as in a pod; validations are always said."""
 
 
 class Journal:
@@ -25,6 +27,7 @@ class Journal:
         self._writer = SummaryWriter(str(self._scalars), flush_secs=10)
         self._file = self.path.open("a", buffering=1)
         self._started = perf_counter()
+        self._title, self._total, self._said_at = title, total, -math.inf
         self._bar = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
             TextColumn("{task.fields[figures]}"), console=Console(stderr=True), disable=not sys.stderr.isatty(),
@@ -41,6 +44,16 @@ class Journal:
             self._writer.add_scalar(name, value, step)
         figures = "  ".join(f"{name} {value:.4g}" for name, value in numbers.items())
         self._bar.update(self._task, completed=step, figures=figures)
+        if self._bar.disable:
+            self._say(step, figures, due=step == self._total or "validation" in figures)
+
+    def _say(self, step: int, figures: str, *, due: bool) -> None:
+        """A line of progress, now and then."""
+        now = perf_counter()
+        if due or now - self._said_at >= SAID_EVERY_S:
+            self._said_at = now
+            of = "" if self._total is None else f" of {self._total}"
+            print(f"{self._title}: {step}{of}  {figures}".rstrip(), file=sys.stderr, flush=True)
 
     def rewind(self, step: int) -> None:
         """Forget the entries after `step`: a killed run had logged more than it had saved."""

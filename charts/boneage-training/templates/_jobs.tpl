@@ -197,7 +197,7 @@ podFailurePolicy:
     # A node that is drained, lost or needed by others is not the job's fault.
     - action: Ignore
       onPodConditions:
-        - type: DisruptionTarget
+        - {type: DisruptionTarget, status: "True"}
 template:
   metadata:
     labels:
