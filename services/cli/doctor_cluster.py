@@ -40,6 +40,8 @@ STORE_DEADLINE_S: Final = 60.0
 NAMES_DEADLINE_S: Final = 15.0
 SERVING_DEADLINE_S: Final = 10.0
 LOOK_S: Final = 0.5
+IN_TURN: Final[list[tuple[str, int | str]]] = [("grpc.lb_policy_name", "round_robin")]
+"""Of several release services behind a name one serves: who asks only one of them may hear of another."""
 SERVERS: Final = (*(name for name in StageSettings.model_fields if name.endswith("_address")), "release_address")
 PLACES: Final = (*SERVERS, "model_hosts", "triton_url", "assessment_metrics")
 """Settings that name one server, and all that name addresses."""
@@ -195,7 +197,10 @@ async def _not_serving(server: Server) -> str:
     """Why a server does not say SERVING, asked until it does or the time is up; nothing where it does."""
     reason = "does not answer"
     with suppress(TimeoutError):
-        async with asyncio.timeout(SERVING_DEADLINE_S), open_channel(server.address, [], tls=server.tls) as channel:
+        async with (
+            asyncio.timeout(SERVING_DEADLINE_S),
+            open_channel(server.address, IN_TURN, tls=server.tls) as channel,
+        ):
             while reason:
                 reason = await _health(channel)
                 await asyncio.sleep(LOOK_S if reason else 0)

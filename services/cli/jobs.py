@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final, cast
 
 from rich.table import Table
 
-from services.cli.jobs_config import configured
 from services.cli.jobs_errors import ClusterError, NotThereError
 from services.cli.jobs_objects import (
     CONFIG_KEY,
@@ -46,6 +45,8 @@ def connected(namespace: str) -> "Cluster":
 
 def submit(cluster: "Cluster", job: str, *, release: str, file: Path | None, changes: Sequence[str]) -> str:
     """Start a job with its configuration changed; the name of the Job. Raises UsageError, ClusterError."""
+    from services.cli.jobs_config import configured  # noqa: PLC0415 -- needs YAML, which comes with the extra `cluster`
+
     cronjob = chosen(cluster.cronjobs(), job, release)
     config = configured(cluster.config(config_of(cronjob), CONFIG_KEY), file, changes)
     # A CronJob's name has at most 52 characters, a Job's 63, and its pods' ends are added to it.
