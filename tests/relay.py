@@ -18,6 +18,11 @@ class Relay:
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
+    def connections(self) -> int:
+        """How many there are."""
+        return len(self._tasks)
+
+    @property
     def address(self) -> str:
         """Where it listens."""
         return f"{LOOPBACK}:{self.port}"
@@ -42,8 +47,8 @@ class Relay:
                 await asyncio.gather(self._pass(reader, there_writer), self._pass(there_reader, writer))
             finally:
                 there_writer.close()
-        except OSError:
-            pass  # either end has gone
+        except (OSError, asyncio.CancelledError):
+            pass  # either end has gone, or the relay has
         finally:
             writer.close()
             self._tasks.discard(task)

@@ -12,10 +12,20 @@ from services.core.adapters.wire_errors import from_call_error
 
 ATTEMPTS: Final = 3
 MAXIMUM_MESSAGE_BYTES: Final = 64 * 2**20
-KEEPALIVE_S: Final = 20
-KEEPALIVE_TIMEOUT_S: Final = 5
+KEEPALIVE_S: Final = 3
+KEEPALIVE_TIMEOUT_S: Final = 4
+CONNECT_TIMEOUT_S: Final = 3
 
 Options = list[tuple[str, int | str]]
+KEEPALIVE: Final[Options] = [
+    ("grpc.keepalive_time_ms", KEEPALIVE_S * 1000),
+    ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_S * 1000),
+    # gRPC pings by itself when it sends data, waits a minute for that answer, and sends no other ping meanwhile.
+    ("grpc.http2.ping_timeout_ms", KEEPALIVE_TIMEOUT_S * 1000),
+    ("grpc.http2.max_pings_without_data", 0),  # any number: a call may take long, and the watch of the health does
+    ("grpc.min_reconnect_backoff_ms", CONNECT_TIMEOUT_S * 1000),  # which is how long connecting may take
+]
+"""A node that is lost says nothing. Whoever waits for it has time left for another, also twice, in nested calls."""
 
 
 def connect(address: str, service: str, *, tls: Tls | None = None, attempts: int = ATTEMPTS) -> grpc.aio.Channel:
@@ -42,8 +52,7 @@ def channel_options(service: str, *, attempts: int) -> Options:
         ("grpc.max_send_message_length", MAXIMUM_MESSAGE_BYTES),
         # What does not fit in the buffer is never retried, and a radiograph is larger than the default of 256 KiB.
         ("grpc.per_rpc_retry_buffer_size", MAXIMUM_MESSAGE_BYTES),
-        ("grpc.keepalive_time_ms", KEEPALIVE_S * 1000),
-        ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_S * 1000),
+        *KEEPALIVE,
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 2000),
         # New servers behind a name are found when a connection ages, so the name must be asked again by then.

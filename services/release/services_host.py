@@ -8,7 +8,7 @@ from typing import Final
 import grpc
 
 from boneage.v1 import model_host_pb2, model_host_pb2_grpc
-from services.client import Tls, calling, open_channel
+from services.client import KEEPALIVE, Tls, calling, open_channel
 from services.core.adapters.addresses import Addresses
 from services.core.errors import ModelContractError, ReleaseError
 from services.core.runtime.model_host import KEY
@@ -86,7 +86,7 @@ class ServicesHost:
         Certificates are those of names: the one that this address was looked up by is what is checked.
         """
         name = self._addresses.name_of(address)
-        return open_channel(address, [("grpc.default_authority", name)] if name else [], tls=self._tls)
+        return open_channel(address, [*KEEPALIVE, *([("grpc.default_authority", name)] if name else [])], tls=self._tls)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from services.core.runtime.settings import ServerSettings
 from services.core.runtime.telemetry import Telemetry
 
 KEEPALIVE_S: Final = 20
-LEAST_PING_INTERVAL_S: Final = 5
+LEAST_PING_INTERVAL_S: Final = 1
 TLS_FIELDS: Final = ("BONEAGE_TLS_CLIENT_CA_FILE", "BONEAGE_TLS_CERTIFICATE_FILE", "BONEAGE_TLS_KEY_FILE")
 
 AddToServer = Callable[[Any, grpc.aio.Server], None]
