@@ -26,7 +26,7 @@ from services.release.scrape import Scraper
 from services.release.servicer import SERVICE, ReleaseServicer
 from services.release.services_host import ServicesHost
 from services.release.settings import Settings, trusted_keys
-from services.release.show import show_routing
+from services.release.show import show_backends, show_routing
 
 BEGIN_WAIT_S = 2.0
 
@@ -73,6 +73,7 @@ async def _work(
 
     async with leadership.leading():
         reconciler = await _begun(pipeline, reconciler_of)
+        show_backends(reconciler, pipeline, process.telemetry)
         async with asyncio.TaskGroup() as group:
             group.create_task(reconciler.follow(interval_s=settings.reconcile_interval_s))
             group.create_task(show_routing(pipeline, process.telemetry))

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -188,6 +188,17 @@ class Reconciler:
             (running := [b for address, b in here if b.host.runs(address, version[0])])
             and all(version in b.served for b in running)
             for version in release.models.items()
+        )
+
+    def lagging(self, release_ids: Iterable[str]) -> frozenset[str]:
+        """Runtimes that do not answer, lack a version that is needed, or do not know one of these releases."""
+        needed, ids = self._needed(), tuple(release_ids)
+        return frozenset(
+            address
+            for address, backend in self.backends.items()
+            if not backend.reachable
+            or any(version not in backend.served for version in needed if backend.host.runs(address, version[0]))
+            or not all(backend.host.knows(address, release_id) for release_id in ids)
         )
 
     def lacking(self, release: Release) -> str:

@@ -1,9 +1,10 @@
-"""Shows the routing in the metrics, so that dashboards and alerts know which release a figure belongs to."""
+"""Shows the routing and the runtimes in the metrics, so that dashboards and alerts know what a figure belongs to."""
 
 from dataclasses import asdict
 
 from services.core.runtime.telemetry import Telemetry
 from services.release.pipeline import ReleasePipeline
+from services.release.reconciler import Reconciler
 
 
 async def show_routing(pipeline: ReleasePipeline, telemetry: Telemetry) -> None:
@@ -19,3 +20,13 @@ async def show_routing(pipeline: ReleasePipeline, telemetry: Telemetry) -> None:
             release = (await pipeline.get(release_id)).release
             if release is not None and release.baseline_mae_months is not None:
                 telemetry.baseline_mae_months.labels(release_id).set(release.baseline_mae_months)
+
+
+def show_backends(reconciler: Reconciler, pipeline: ReleasePipeline, telemetry: Telemetry) -> None:
+    """Count runtimes whenever the metrics are read."""
+
+    def lagging() -> int:
+        return len(reconciler.lagging(pipeline.state.routing.releases))
+
+    telemetry.backends.labels("lagging").set_function(lagging)
+    telemetry.backends.labels("ready").set_function(lambda: len(reconciler.backends) - lagging())

@@ -175,6 +175,21 @@ async def test_the_routing_is_in_the_metrics(group, ops):
     assert f'boneage_release_baseline_mae_months{{release="{FIRST}"}} 8.0' in metrics
 
 
+async def test_runtimes_that_lag_behind_are_in_the_metrics(group):
+    """So that somebody is told of one that is gone, or lacks what is routed to."""
+
+    async def shows(ready, lagging):
+        _, metrics = await http(group["release"], "/metrics")
+        expected = {
+            f'boneage_release_backends{{state="{s}"}} {n}.0' for s, n in (("ready", ready), ("lagging", lagging))
+        }
+        return expected <= set(metrics.splitlines())
+
+    await until(lambda: shows(4, 0))
+    group["cam"].stop()
+    await until(lambda: shows(3, 1))
+
+
 @pytest.mark.parametrize("token", ["", "nobody"])
 async def test_a_stranger_may_look_and_change_nothing(group, token):
     """Every change is refused as UNAUTHENTICATED; listing and showing are for all."""

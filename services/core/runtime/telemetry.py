@@ -79,6 +79,12 @@ class Telemetry:
         self.canary_permille = Gauge(
             "boneage_canary_permille", "Thousandths of the studies that the canary answers.", registry=self.registry
         )
+        self.backends = Gauge(
+            "boneage_release_backends",
+            "Runtimes that have all that is needed (ready), and that lack something or do not answer (lagging).",
+            ("state",),
+            registry=self.registry,
+        )
         self.baseline_mae_months = Gauge(
             "boneage_release_baseline_mae_months",
             "Error on the test part that a release's manifest states.",
