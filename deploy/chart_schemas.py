@@ -148,9 +148,22 @@ def _mapping(node: yaml.Node) -> yaml.MappingNode:
     return node
 
 
+def with_old_names(schema: Schema, old: Sequence[str]) -> Schema:
+    """The schema, which lets old names of values in: the chart itself refuses them, and says what they are now."""
+    for name in old:
+        inside = schema
+        *above, last = name.split(".")
+        for key in above:
+            inside = inside["properties"].setdefault(key, {"type": "object", "properties": {}})
+        inside["properties"][last] = {"description": "Renamed; the chart says how."}
+    return schema
+
+
 def written(chart: Path) -> Iterator[tuple[Path, str]]:
     """The file of a chart, and what is to be in it."""
-    schema = schema_of((chart / "values.yaml").read_text(encoding="utf-8"))
+    schema, renamed = schema_of((chart / "values.yaml").read_text(encoding="utf-8")), chart / "renamed.yaml"
+    if renamed.exists():
+        schema = with_old_names(schema, [entry["old"] for entry in yaml.safe_load(renamed.read_text(encoding="utf-8"))])
     yield chart / "values.schema.json", json.dumps(schema, indent=1) + "\n"
 
 

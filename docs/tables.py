@@ -1,9 +1,9 @@
-"""Writes the tables of the documentation: settings from their classes, arrows from their file, figures as measured.
+"""Writes the tables of the documentation: settings from their classes, what is of the charts, figures as measured.
 
     python docs/tables.py [--accuracy FILE.json] [--speed FILE.json]
 
-The settings in docs/operations.md and the arrows in docs/kubernetes.md are written always; the figures in README.md
-from what `make bench` wrote.
+Settings in docs/operations.md and what docs/kubernetes.md takes from the charts are written always; the figures in
+README.md from what `make bench` wrote.
 """
 
 import argparse
@@ -21,6 +21,7 @@ ROOT: Final = Path(__file__).parents[1]
 OPERATIONS: Final = ROOT / "docs" / "operations.md"
 KUBERNETES: Final = ROOT / "docs" / "kubernetes.md"
 ARROWS: Final = ROOT / "charts" / "boneage" / "arrows.yaml"
+RENAMED: Final = ROOT / "charts" / "boneage" / "renamed.yaml"
 README: Final = ROOT / "README.md"
 Row = tuple[str, ...]
 
@@ -62,6 +63,13 @@ def arrows_table() -> str:
         ),
     ]
     return markdown(head, rows)
+
+
+def renamed_table() -> str:
+    """Values of the charts that have another name now, and why."""
+    names = yaml.safe_load(RENAMED.read_text())
+    rows = [(name["chart"], f"`{name['old']}`", f"`{name['new']}`", name["why"]) for name in names]
+    return markdown(("chart", "old", "new", "why"), rows)
 
 
 def accuracy_rows(accuracy: dict[str, Any]) -> Iterator[Row]:
@@ -136,7 +144,8 @@ def main() -> None:
     parser.add_argument("--speed", type=Path)
     arguments = parser.parse_args()
     OPERATIONS.write_text(replaced(OPERATIONS.read_text(), "settings", settings_tables()))
-    KUBERNETES.write_text(replaced(KUBERNETES.read_text(), "arrows", arrows_table()))
+    page = replaced(KUBERNETES.read_text(), "arrows", arrows_table())
+    KUBERNETES.write_text(replaced(page, "renamed", renamed_table()))
     rows = [*accuracy_rows(json.loads(arguments.accuracy.read_text()))] if arguments.accuracy else []
     rows += [*speed_rows(json.loads(arguments.speed.read_text()))] if arguments.speed else []
     if rows:

@@ -1,11 +1,13 @@
 """Values are an API: every key is described, every other one is refused, and what contradicts itself is told."""
 
 import pytest
+import yaml
 
 from deploy.chart_schemas import UndescribedError, schema_of, written
-from tests.charts.conftest import CHARTS, ROOT
+from tests.charts.conftest import CHARTS, ROOT, parsed
 
 SERVING = ROOT / "charts/boneage"
+FIRST = ROOT / "tests/charts/boneage-0.1.0.tgz"
 
 
 @pytest.mark.parametrize("chart", CHARTS, ids=lambda chart: chart.name)
@@ -94,3 +96,35 @@ def test_a_service_to_come_is_one_entry(helm, tmp_path):
         part.partition("kind: ")[2].partition("\n")[0] for part in text.split("\n---\n") if "boneage-pacs\n" in part
     }
     assert kinds >= {"Deployment", "Service", "ServiceAccount", "PodDisruptionBudget", "NetworkPolicy"}
+
+
+def test_an_old_name_is_refused_with_the_new_one(helm):
+    """Whatever it is set to; what is said is the chart's own message, and not that of the schema."""
+    for renamed in yaml.safe_load((SERVING / "renamed.yaml").read_text()):
+        done = helm("template", "boneage", SERVING, "--set", f"{renamed['old']}=20")
+        assert done.returncode != 0
+        assert f"{renamed['old']} was renamed to {renamed['new']} in chart {renamed['chart']}" in done.stderr
+        assert "--reset-then-reuse-values" in done.stderr
+        assert helm("template", "boneage", SERVING, "--set", f"{renamed['new']}=20").returncode == 0
+
+
+def test_what_cannot_be_changed_is_as_in_the_first_chart(helm):
+    """An upgrade would be refused by Kubernetes, half way."""
+
+    def fixed(chart):
+        found = {}
+        for item in parsed(helm("template", "boneage", chart).stdout):
+            spec = item.get("spec", {})
+            parts = {
+                "Deployment": lambda spec=spec: spec["selector"],
+                "Service": lambda spec=spec: spec.get("clusterIP"),
+                "PersistentVolumeClaim": lambda spec=spec: spec,
+                "RoleBinding": lambda item=item: item["roleRef"],
+            }
+            if item["kind"] in parts:
+                found[item["kind"], item["metadata"]["name"]] = parts[item["kind"]]()
+        return found
+
+    first, now = fixed(FIRST), fixed(SERVING)
+    assert len(first) >= 20
+    assert {key: now.get(key) for key in first} == first

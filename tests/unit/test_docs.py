@@ -52,10 +52,11 @@ def test_settings_are_those_of_the_code(tables):
     assert tables.replaced(page, "settings", tables.settings_tables()) == page
 
 
-def test_arrows_are_those_of_the_charts(tables):
+@pytest.mark.parametrize("name", ["arrows", "renamed"])
+def test_what_is_said_of_the_charts_is_theirs(tables, name):
     """`make charts` would change nothing."""
     page = (ROOT / "docs" / "kubernetes.md").read_text()
-    assert tables.replaced(page, "arrows", tables.arrows_table()) == page
+    assert tables.replaced(page, name, getattr(tables, f"{name}_table")()) == page
 
 
 def test_every_method_is_named():

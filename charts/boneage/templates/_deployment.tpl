@@ -37,7 +37,7 @@ spec:
         {{- end }}
     spec:
       {{- include "common.pod" . | nindent 6 }}
-      {{- include "common.tolerations" (dict "spec" .spec "seconds" .root.Values.nodeLossSeconds) | nindent 6 }}
+      {{- include "common.tolerations" (dict "spec" .spec "seconds" .spec.nodeLossSeconds) | nindent 6 }}
       {{- with include "common.spread" . }}
       {{- . | nindent 6 }}
       {{- end }}
