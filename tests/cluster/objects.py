@@ -8,7 +8,8 @@ import os
 import threading
 from typing import Final
 
-ACTIONS: Final = {"reader": ["s3:GetObject", "s3:ListBucket"], "writer": ["s3:*"]}
+# By S3's own rules ListBucket would be enough to ask for the bucket itself.
+ACTIONS: Final = {"reader": ["s3:GetObject", "s3:ListBucket", "s3:HeadBucket"], "writer": ["s3:*"]}
 BUCKET: Final = "models"
 PORT: Final = 9000
 SET_UP: Final = 1 + 3 * len(ACTIONS)
