@@ -10,11 +10,17 @@ from services.core.domain.contracts import CONTRACTS, ENHANCER, SEGMENTER  # noq
 from services.core.runtime.settings import ModelSettings, read_settings  # noqa: E402
 from training.enhancement.hands import load_enhancer, load_segmenter  # noqa: E402
 from training.evaluation.measure import OnnxModel  # noqa: E402
+from training.jobs.source import network  # noqa: E402
 from training.models.enhancer import UNet, UNetGenerator  # noqa: E402
 from training.models.exported import load_exported  # noqa: E402
 from training.models.regressor import TransferNetwork  # noqa: E402
 from training.models.segmenter import FCDenseNet  # noqa: E402
+from training.models.served import ServedReader, Typicality  # noqa: E402
 from training.publish.export import export  # noqa: E402
+from training.publish.kinds import kind_of  # noqa: E402
+from training.run.exits import BadConfigurationError  # noqa: E402
+from training.transfer.stages import Stage  # noqa: E402
+from training.transfer.target import AgeTarget, CategoryTarget  # noqa: E402
 
 EXAMPLE = torch.zeros(1, 1, 64, 64)
 
@@ -76,3 +82,57 @@ def test_a_file_of_another_network_is_refused(network, tmp_path):
     with pytest.raises(ValueError, match="is no export of this network"):
         load_exported(network, tmp_path / "model.onnx", EXAMPLE)
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+
+
+HEAD_ALONE = [Stage((), images=8, learning_rate=0.1)]
+BACKBONE = "mobilenetv3_small_050"
+
+
+@pytest.fixture(scope="module")
+def ages():
+    """A network that has lived: no two of its weights are alike."""
+    torch.manual_seed(5)
+    made = lived(TransferNetwork(BACKBONE, AgeTarget().outputs))
+    for values in made.parameters():
+        if values.ndim == 1:
+            torch.nn.init.uniform_(values, 0.1, 0.9)
+    torch.nn.init.normal_(made.head.weight)
+    return made
+
+
+@pytest.fixture(scope="module")
+def published(ages, tmp_path_factory):
+    """The file of its version."""
+    path, kind = tmp_path_factory.mktemp("published") / "model.onnx", kind_of(AgeTarget())
+    features = 3 * ages.head.in_features
+    scores = Typicality(
+        torch.zeros(features), torch.ones(features, 2), torch.zeros(2), torch.ones(features, 4),
+        torch.ones(features, 4), 1.0,
+    )  # fmt: skip
+    export(ServedReader(ages, scores, scale=kind.scale, offset=kind.offset), CONTRACTS[kind.model], path)
+    return path
+
+
+def test_a_published_reader_comes_back_with_its_head(ages, published):
+    """A run that starts from it starts with its very readings."""
+    back = network(BACKBONE, published, AgeTarget(), HEAD_ALONE, seed=1).eval()
+    hands = torch.rand(2, 1, 64, 64, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        torch.testing.assert_close(back(hands)[0], ages(hands)[0], atol=1e-4, rtol=1e-4)
+
+
+def test_a_head_of_another_question_is_not_taken_over(published):
+    """Three classes are no three sexes, though as many."""
+    classes = CategoryTarget(("young", "old", "older"))
+    back = network(BACKBONE, published, classes, HEAD_ALONE, seed=1)
+    fresh = network(BACKBONE, None, classes, HEAD_ALONE, seed=1)
+    assert torch.equal(back.head.weight, fresh.head.weight)
+    assert not torch.equal(back.backbone.conv_stem.weight, fresh.backbone.conv_stem.weight)
+
+
+def test_what_a_published_version_has_lost_is_told(published):
+    """Without the statistics of its batch norms only the head can learn; another network's file is named."""
+    with pytest.raises(BadConfigurationError, match=r"only its head can learn, not head\+exit"):
+        network(BACKBONE, published, AgeTarget(), [Stage(("exit",), images=8, learning_rate=0.1)], seed=1)
+    with pytest.raises(BadConfigurationError, match=r"resnet18 from .*is no export of this network"):
+        network("resnet18", published, AgeTarget(), HEAD_ALONE, seed=1)

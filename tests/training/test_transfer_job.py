@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 
@@ -66,9 +67,9 @@ def config(project, **changes):
     return path
 
 
-def command(path, *launcher):
+def command(path):
     """The job's command line."""
-    return [*(launcher or (sys.executable,)), "-m", "training.jobs.transfer", "--config", str(path)]
+    return [sys.executable, "-m", "training.jobs.transfer", "--config", str(path)]
 
 
 def ended(path):
@@ -123,21 +124,37 @@ def test_killed_at_any_step_it_ends_with_the_same_weights(project):
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
-def test_two_processes_learn_what_one_does(project):
-    """Torchrun with two processes on CPU: each takes half of a batch, gradients are averaged."""
+def test_two_machines_learn_what_one_does(project):
+    """As on two nodes, each with a process on CPU: each takes half of a batch, gradients are averaged."""
     stages = [{"trainable": ["exit"], "images": 64, "learning_rate": 0.003}]
     one = config(project, stages=stages, out=str(project / "one"))
     two = config(project, stages=stages, out=str(project / "two"))
     assert ended(one).returncode == 0
-    launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    result = subprocess.run(
-        command(two, *launcher), capture_output=True, text=True, timeout=PATIENCE_S, check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    where = ("--nodes", "2", "--first-node", "127.0.0.1", "--port", str(port), "--node")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    nodes = [subprocess.Popen(together(two, *where, node), env=environment) for node in ("0", "1")]
+    assert [node.wait(PATIENCE_S) for node in nodes] == [0, 0]
     # The head has no batch norm, so that only the order of sums differs; the exit flow's statistics are each half's.
     one_head, two_head = weights(project / "one")["head.bias"], weights(project / "two")["head.bias"]
     assert torch.allclose(one_head, two_head, atol=0.02)
+
+
+def test_processes_that_train_together_end_as_the_job_does(project):
+    """A wrong configuration is one, however many processes find it; the first of them tells how it ended."""
+    told = project / "outcome.json"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TRAINING_OUTCOME_FILE": str(told)}
+    wrong = together(config(project, backbone="xceptoin"), "--processes", "2")
+    done = subprocess.run(wrong, capture_output=True, text=True, timeout=PATIENCE_S, check=False, env=environment)
+    assert done.returncode == 64
+    assert json.loads(told.read_text())["outcome"] == "bad configuration"
+
+
+def together(path, *options):
+    """The command line of several processes."""
+    return [sys.executable, "-m", "training.jobs.together", *options, "transfer", "--config", str(path)]
 
 
 @pytest.mark.parametrize(

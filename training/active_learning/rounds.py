@@ -23,7 +23,7 @@ from training.active_learning.sight import network_input, square_mask
 from training.active_learning.strategies import STRATEGIES, Name, Pool
 from training.data.tables import read_table
 from training.models.segmenter import FCDenseNet
-from training.run.checkpoint import Checkpoint
+from training.run.checkpoint import Checkpoint, save_whole
 from training.run.exits import BadConfigurationError, WaitingForLabels
 from training.run.journal import Journal
 from training.run.steps import run_steps
@@ -193,8 +193,7 @@ class Rounds:
         )  # fmt: skip
         with Journal(place, title=f"round {number}, member {member}", total=learner.steps) as journal:
             run_steps(learner, steps=learner.steps, checkpoint=Checkpoint(place / "last.pt"), journal=journal)
-        torch.save({"model": learner.best, "selection_dice": learner.score}, place / "weights.partial")
-        (place / "weights.partial").replace(place / WEIGHTS)
+        save_whole({"model": learner.best, "selection_dice": learner.score}, place / WEIGHTS)
         (place / "last.pt").unlink()
 
     def _member(self, folder: Path) -> FCDenseNet:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 import yaml
 from numpy.typing import NDArray
 from pydantic import Field
@@ -22,7 +21,7 @@ from training.enhancement.degrade import quality
 from training.enhancement.learner import EnhancerLearner
 from training.evaluation.curves import draw_curves
 from training.jobs.command import JobConfig, command
-from training.run.checkpoint import Checkpoint
+from training.run.checkpoint import Checkpoint, save_whole
 from training.run.exits import BadConfigurationError
 from training.run.journal import Journal, read_journal
 from training.run.steps import run_steps
@@ -78,8 +77,7 @@ def run(config: EnhancerConfig) -> None:
     with Journal(config.out, title="enhancer", total=config.steps) as journal:
         checkpoint = Checkpoint(config.out / "last.pt", every_s=config.checkpoint_every_s)
         run_steps(learner, steps=config.steps, checkpoint=checkpoint, journal=journal)
-    torch.save({"model": learner.best, "selection_l1": learner.error}, config.out / "weights.partial")
-    (config.out / "weights.partial").replace(config.out / "weights.pt")
+    save_whole({"model": learner.best, "selection_l1": learner.error}, config.out / "weights.pt")
     (config.out / "figures.json").write_text(json.dumps({"selection_l1": learner.error}) + "\n")
     draw_curves(read_journal(config.out), config.out / "curves.png", images_a_step=config.batch_size)
 

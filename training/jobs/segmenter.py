@@ -28,7 +28,7 @@ from training.data.split import MASK_TEST_CSV, read_ids
 from training.evaluation.curves import draw_curves
 from training.jobs.command import JobConfig, command
 from training.models.segmenter import FCDenseNet
-from training.run.checkpoint import Checkpoint
+from training.run.checkpoint import Checkpoint, save_whole
 from training.run.exits import BadConfigurationError
 from training.run.journal import Journal, read_journal
 from training.run.steps import run_steps
@@ -98,8 +98,7 @@ def run(config: SegmenterConfig) -> None:
     with Journal(config.out, title="segmenter", total=learner.steps) as journal:
         checkpoint = Checkpoint(config.out / "last.pt", every_s=config.checkpoint_every_s)
         run_steps(learner, steps=learner.steps, checkpoint=checkpoint, journal=journal)
-    torch.save({"model": learner.best, "selection_dice": learner.score}, config.out / "weights.partial")
-    (config.out / "weights.partial").replace(config.out / "weights.pt")
+    save_whole({"model": learner.best, "selection_dice": learner.score}, config.out / "weights.pt")
     (config.out / "figures.json").write_text(json.dumps({"selection_dice": learner.score}) + "\n")
     draw_curves(read_journal(config.out), config.out / "curves.png", images_a_step=config.phases[-1].batch_size)
 

@@ -18,7 +18,7 @@ from torch.distributed.run import parse_args, run
 
 from training.run.exits import ExitCode
 
-PORT: Final = "29500"
+PORT: Final = 29500
 TELLING: Final = (
     ExitCode.BAD_CONFIGURATION,
     ExitCode.STORE_UNWRITABLE,
@@ -35,6 +35,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--nodes", type=int, default=1, help="machines in all")
     parser.add_argument("--node", type=int, default=0, help="number of this one, from 0")
     parser.add_argument("--first-node", default="", metavar="HOST", help="name of number 0; needed with several")
+    parser.add_argument("--port", type=int, default=PORT, help="where number 0 waits for the others")
     parser.add_argument("--processes", type=int, default=1, help="processes on each machine")
     parser.add_argument("job", help="the module of training.jobs")
     parser.add_argument("options", nargs=argparse.REMAINDER, help="its own options")
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
         parser.error("--nodes needs --first-node")
     where = ["--standalone"]
     if asked.nodes > 1:
-        where = [f"--node-rank={asked.node}", f"--master-addr={asked.first_node}", f"--master-port={PORT}"]
+        where = [f"--node-rank={asked.node}", f"--master-addr={asked.first_node}", f"--master-port={asked.port}"]
     torchrun = [f"--nnodes={asked.nodes}", f"--nproc-per-node={asked.processes}", *where]
     try:
         run(parse_args([*torchrun, "-m", f"training.jobs.{asked.job}", *asked.options]))

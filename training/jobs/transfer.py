@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
 import cv2
-import torch
 import yaml
 from pydantic import Field
 
@@ -13,7 +12,7 @@ from training.evaluation.curves import draw_curves
 from training.jobs.command import JobConfig, command
 from training.jobs.source import Source, examples, network
 from training.publish.published import Published
-from training.run.checkpoint import Checkpoint
+from training.run.checkpoint import Checkpoint, save_whole
 from training.run.exits import BadConfigurationError
 from training.run.journal import Journal, read_journal
 from training.run.steps import run_steps
@@ -99,8 +98,7 @@ def run(config: TransferConfig) -> None:
 def write_results(out: Path, learning: StagedLearner, target: Target) -> None:
     """The best weights, their figures and the curves; each file whole or not there."""
     figures = learning.validate()
-    torch.save({"model": learning.network.state_dict(), "figures": figures}, out / "weights.partial")
-    (out / "weights.partial").replace(out / "weights.pt")
+    save_whole({"model": learning.network.state_dict(), "figures": figures}, out / "weights.pt")
     (out / "figures.json").write_text(json.dumps({"validation": figures, "score": target.selection(figures)}) + "\n")
     draw_curves(read_journal(out), out / "curves.png", images_a_step=learning.fitting.batch_size)
 

@@ -49,18 +49,26 @@ class Checkpoint:
         self._saved_at = self._clock()
         if not self.writes:
             return True
-        partial = self.path.with_name(self.path.name + ".partial")
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as file:
-                torch.save(state, file)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(self.path)
-        except (OSError, RuntimeError) as error:  # torch turns a short write into a RuntimeError
-            partial.unlink(missing_ok=True)
+            save_whole(state, self.path)
+        except StoreUnwritableError as error:
             if last:
-                raise StoreUnwritableError(f"{self.path} cannot be written: {error}") from error
-            LOG.warning("%s could not be written, the older one stays: %s", self.path, error)
+                raise
+            LOG.warning("%s; the older one stays", error)
             return False
         return True
+
+
+def save_whole(state: dict[str, Any], path: Path) -> None:
+    """Put a state into a file, all of it or not at all. Raises StoreUnwritableError."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except (OSError, RuntimeError) as error:  # torch turns a short write into a RuntimeError
+        partial.unlink(missing_ok=True)
+        raise StoreUnwritableError(f"{path} cannot be written: {error}") from error

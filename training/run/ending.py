@@ -92,13 +92,13 @@ def outcome_of(error: Exception | None) -> tuple[ExitCode, str]:
 
 def _of_file(error: OSError) -> Exception:
     """What a file that cannot be used means, where trying again would not help."""
-    if error.errno in NOT_THERE or (error.errno in NO_RIGHT and _is_there(error.filename)):
+    if error.errno in NOT_THERE or (error.errno in NO_RIGHT and _is_secret(error.filename)):
         return BadConfigurationError(str(error))
     if error.errno in NO_ROOM + NO_RIGHT:
-        return StoreUnwritableError(f"results cannot be written: {error}")
+        return StoreUnwritableError(str(error))
     return error
 
 
-def _is_there(name: object) -> bool:
-    """Whether it is a file that may not be read: what may not be written either is not there, or can be read."""
-    return isinstance(name, str) and Path(name).exists() and not os.access(name, os.R_OK)
+def _is_secret(name: object) -> bool:
+    """Whether a file is there and may not be read; one that may not be written is not there, or can be read."""
+    return isinstance(name, str) and os.access(name, os.F_OK) and not os.access(name, os.R_OK)
