@@ -48,6 +48,7 @@ spec:
 {{/* Two Services: the one that is called, and all pods, with metrics. `ports` is a map of name to port, `called` those of
 the first, `headless` whether that one is. */}}
 {{- define "boneage.services" -}}
+{{- $secret := ternary "" (include "boneage.tlsSecret" .) (eq .name "triton") -}}
 apiVersion: v1
 kind: Service
 metadata:
@@ -61,7 +62,7 @@ spec:
   selector:
     {{- include "common.selectorLabels" . | nindent 4 }}
   ports:
-    {{- include "boneage.ports" (pick .ports "grpc") | nindent 4 }}
+    {{- include "boneage.ports" (dict "ports" (pick .ports "grpc") "secret" $secret) | nindent 4 }}
 ---
 apiVersion: v1
 kind: Service
@@ -73,16 +74,17 @@ spec:
   selector:
     {{- include "common.selectorLabels" . | nindent 4 }}
   ports:
-    {{- include "boneage.ports" .ports | nindent 4 }}
+    {{- include "boneage.ports" (dict "ports" .ports "secret" $secret) | nindent 4 }}
 {{- end -}}
 
+{{/* Takes ports, and the Secret of the certificate that they are served with, if any. */}}
 {{- define "boneage.ports" -}}
-{{- range $name, $port := . }}
+{{- range $name, $port := .ports }}
 - name: {{ $name }}
   port: {{ $port }}
   targetPort: {{ $name }}
   {{- if eq $name "grpc" }}
-  appProtocol: kubernetes.io/h2c
+  appProtocol: {{ ternary "https" "kubernetes.io/h2c" (ne $.secret "") }}
   {{- end }}
 {{- end }}
 {{- end -}}
