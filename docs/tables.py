@@ -16,6 +16,7 @@ import yaml
 from pydantic_core import PydanticUndefined
 
 from services.core.runtime.settings import EMBEDDED_REPOSITORY, GROUPS, PREFIX, Settings
+from training.run.exits import MEANINGS
 
 ROOT: Final = Path(__file__).parents[1]
 OPERATIONS: Final = ROOT / "docs" / "operations.md"
@@ -23,6 +24,7 @@ KUBERNETES: Final = ROOT / "docs" / "kubernetes.md"
 ARROWS: Final = ROOT / "charts" / "boneage" / "arrows.yaml"
 RENAMED: Final = ROOT / "charts" / "boneage" / "renamed.yaml"
 README: Final = ROOT / "README.md"
+TRAINING: Final = ROOT / "docs" / "training.md"
 Row = tuple[str, ...]
 
 
@@ -70,6 +72,12 @@ def renamed_table() -> str:
     names = yaml.safe_load(RENAMED.read_text())
     rows = [(name["chart"], f"`{name['old']}`", f"`{name['new']}`", name["why"]) for name in names]
     return markdown(("chart", "old", "new", "why"), rows)
+
+
+def exits_table() -> str:
+    """How a training job ends."""
+    rows = [(str(int(code)), code.outcome, meaning) for code, meaning in MEANINGS.items()]
+    return markdown(("exit code", "outcome", "meaning"), rows)
 
 
 def accuracy_rows(accuracy: dict[str, Any]) -> Iterator[Row]:
@@ -146,6 +154,7 @@ def main() -> None:
     OPERATIONS.write_text(replaced(OPERATIONS.read_text(), "settings", settings_tables()))
     page = replaced(KUBERNETES.read_text(), "arrows", arrows_table())
     KUBERNETES.write_text(replaced(page, "renamed", renamed_table()))
+    TRAINING.write_text(replaced(TRAINING.read_text(), "exits", exits_table()))
     rows = [*accuracy_rows(json.loads(arguments.accuracy.read_text()))] if arguments.accuracy else []
     rows += [*speed_rows(json.loads(arguments.speed.read_text()))] if arguments.speed else []
     if rows:

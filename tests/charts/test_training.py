@@ -103,6 +103,8 @@ def test_jobs_reach_what_the_arrows_say(rendered):
     assert "ingress" not in policy
     assert sorted(rule["ports"][0]["port"] for rule in policy["egress"]) == [53, 443, 8080]
     assert [rule["ports"][0]["port"] for rule in rendered()["NetworkPolicy", "train-job"]["spec"]["egress"]] == [53]
+    elsewhere = rendered("labelStudio.tokenSecret=token")["NetworkPolicy", "train-job"]["spec"]
+    assert sorted(rule["ports"][0]["port"] for rule in elsewhere["egress"]) == [53, 443]
 
 
 @pytest.mark.parametrize(

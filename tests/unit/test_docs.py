@@ -59,6 +59,12 @@ def test_what_is_said_of_the_charts_is_theirs(tables, name):
     assert tables.replaced(page, name, getattr(tables, f"{name}_table")()) == page
 
 
+def test_exit_codes_are_those_of_the_jobs(tables):
+    """The same for the table of how a job ends."""
+    page = (ROOT / "docs" / "training.md").read_text()
+    assert tables.replaced(page, "exits", tables.exits_table()) == page
+
+
 def test_every_method_is_named():
     """The page on the API names every service and method of the protos."""
     page = (ROOT / "docs" / "api.md").read_text()

@@ -213,7 +213,7 @@ template:
   spec:
     {{- $account := include "common.objectName" (dict "root" .root "name" "job") }}
     {{- include "common.pod" (merge (dict "account" $account) .) | nindent 4 }}
-    {{- include "common.tolerations" (dict "spec" .spec "seconds" .values.nodeLossSeconds) | nindent 4 }}
+    {{- include "common.tolerations" (dict "spec" .spec "seconds" .spec.nodeLossSeconds) | nindent 4 }}
     {{- if gt (int .spec.nodes) 1 }}
     subdomain: {{ include "common.objectName" . }}
     topologySpreadConstraints:
