@@ -226,6 +226,8 @@ template:
             {{- include "common.selectorLabels" . | nindent 12 }}
     {{- end }}
     restartPolicy: Never
+    # The first process of a container does not hear SIGTERM until it asks to; so the job is not the first.
+    shareProcessNamespace: true
     terminationGracePeriodSeconds: {{ .spec.terminationGracePeriodSeconds }}
     containers:
       - name: job
