@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import zip_longest
@@ -35,30 +36,34 @@ class Follower:
     done: set[str] = field(default_factory=set)
     line: str = ""
     said: str = ""
+    away_since: float = 0.0
 
     def follow(self) -> int:
         """Print until the Job ends; its exit code. Ctrl-C detaches. Raises ClusterError where the cluster is away."""
-        last_answer = time.monotonic()
         try:
-            while True:
-                try:
-                    run = run_of(self.cluster, self.name)
-                    self._look(run)
-                    last_answer = time.monotonic()
-                except NotThereError:
-                    say(f"{self.name} is cancelled")
-                    return CANCELLED
-                except ClusterError as error:
-                    if time.monotonic() - last_answer > PATIENCE_S:
-                        raise ClusterError(f"{error}; the Job may go on: {self._go_on()}") from None
-                else:
-                    if run.ended:
-                        return self._told(run)
+            while (code := self._looked()) is None:
                 time.sleep(LOOK_S)
         except KeyboardInterrupt:
             say(f"\ndetached; the Job goes on. To follow it again: {self._go_on()}")
             say(f"To end it: {self._command('cancel')}")
             return DETACHED
+        return code
+
+    def _looked(self) -> int | None:
+        """Print what is new; the exit code, once there is one."""
+        try:
+            run = run_of(self.cluster, self.name)
+            self._look(run)
+        except NotThereError:
+            say(f"{self.name} is cancelled")
+            return CANCELLED
+        except ClusterError as error:
+            self.away_since = self.away_since or time.monotonic()
+            if time.monotonic() - self.away_since > PATIENCE_S:
+                raise ClusterError(f"{error}; the Job may go on: {self._go_on()}") from None
+            return None
+        self.away_since = 0.0
+        return self._told(run) if run.ended else None
 
     def print_logs(self) -> int:
         """Print what there is."""
@@ -88,14 +93,15 @@ class Follower:
     def _print(self, pod: str, *, follow: bool) -> None:
         """Lines that were not printed yet; each has its time before it, by which it is known."""
         last = self.seen.get(pod, "")
-        for line in self.cluster.log(pod, follow=follow, since_s=_seconds_since(last) if last else None):
-            at, _, text = line.partition(" ")
-            if not TIME.match(at):  # a node that has no log gives the reason in its place
-                self._say(f"no log of {pod}: {line}")
-            elif at > last:
-                self.line = printable_line(text)
-                print(self.line, flush=True)
-                self.seen[pod] = last = at
+        with suppress(NotThereError):  # a pod that has gone has no log; that the Job has gone is told elsewhere
+            for line in self.cluster.log(pod, follow=follow, since_s=_seconds_since(last) if last else None):
+                at, _, text = line.partition(" ")
+                if not TIME.match(at):  # a node that has no log gives the reason in its place
+                    self._say(f"no log of {pod}: {line}")
+                elif at > last:
+                    self.line = printable_line(text)
+                    print(self.line, flush=True)
+                    self.seen[pod] = last = at
 
     def _say(self, text: str) -> None:
         if text and text != self.said:
