@@ -95,7 +95,7 @@ def serving(system: System) -> System:
 
 
 @pytest.fixture(scope="session")
-def node_loss() -> Callable[..., None]:
+def node_loss() -> Callable[[str, str], object]:
     """`node_loss("cut" | "kill" | "restore", NODE)`."""
     if not os.environ.get("CLUSTER_NODE"):
         pytest.skip("CLUSTER_NODE names no command that loses a node: CLUSTER_NODE cut|kill|restore NODE")

@@ -1,4 +1,4 @@
-"""The system on a cluster as the tests install it: namespaces, certificates, a store, clients, and the serving chart."""
+"""The system on a cluster as the tests install it: namespaces, certificates, store, clients, the serving chart."""
 
 import json
 import socket
@@ -121,6 +121,11 @@ class System:
     def helm(self, action: str, *arguments: str, timeout_s: float = 300, check: bool = True) -> Done:
         """Another action of helm in the serving namespace."""
         return run(self.cluster.helm, action, *arguments, "-n", SERVING, timeout_s=timeout_s, check=check)
+
+    def uninstall(self) -> None:
+        """The chart and its data go; the pod of `helm test` stays for its log, and holds the volume."""
+        self.helm("uninstall", NAME, "--wait", "--ignore-not-found")
+        self.cluster("delete", "pod,pvc", "--all", "-n", SERVING)
 
     # -- pods of the tests ---------------------------------------------------------------------------------------------
 

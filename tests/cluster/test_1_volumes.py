@@ -44,5 +44,4 @@ def test_data_stay_when_the_chart_goes(on_volumes: System) -> None:
     on_volumes.install("volumes", options=("--take-ownership",))
     on_volumes.ready()
     assert json.loads(on_volumes.releases("list", "--json"))["releases"] == json.loads(before)["releases"]
-    on_volumes.helm("uninstall", NAME, "--wait")
-    on_volumes.cluster("delete", "pvc", "--all", "-n", SERVING)
+    on_volumes.uninstall()

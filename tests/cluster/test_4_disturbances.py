@@ -11,7 +11,7 @@ from tests.cluster.looks import handled, loaded, node_ready, replicas, scale, sp
 from tests.cluster.system import CLIENTS, COMPONENTS, SERVING, Call, System, until
 
 CLEAN_S = 60.0
-NodeLoss = Callable[..., None]
+NodeLoss = Callable[[str, str], object]
 
 
 @pytest.fixture(scope="module")

@@ -34,5 +34,4 @@ def test_upgrade_and_rollback_keep_the_data(system: System) -> None:
     assert {pod["metadata"]["labels"]["app.kubernetes.io/component"] for pod in system.cluster.pods(SERVING)} == set(
         COMPONENTS
     ) - {"triton"}
-    system.helm("uninstall", NAME, "--wait")
-    system.cluster("delete", "pvc", "--all", "-n", SERVING)
+    system.uninstall()

@@ -39,5 +39,4 @@ def test_an_installed_system_is_told_too_and_goes_on(system: System) -> None:
     done = system.try_install("volumes", options=("--set=defaults.replcas=2",), timeout_s=60)
     assert done.code != 0
     assert {pod["metadata"]["uid"] for pod in system.cluster.pods(SERVING)} == before
-    system.helm("uninstall", NAME, "--wait")
-    system.cluster("delete", "pvc", "--all", "-n", SERVING)
+    system.uninstall()
