@@ -1,5 +1,7 @@
 """The training chart: a CronJob for every job, with what it needs and no more."""
 
+from functools import cache
+
 import pytest
 import yaml
 
@@ -15,6 +17,7 @@ ON_S3 = "store.url=s3://a/b,store.s3.writerSecret=writer,store.s3.existingSecret
 def rendered(helm):
     """`rendered(VALUES)`: objects by kind and name."""
 
+    @cache
     def objects(values=""):
         done = helm("template", "train", TRAINING, *(("--set", values) if values else ()))
         assert done.returncode == 0, done.stderr
