@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from training.models.served import Typicality
 
 COMPONENTS: Final = 64
+"""At most; of few images half as many as there are, since the last ones would be measured along directions of none."""
 PENALTY: Final = 1e-3
 NAMES: Final = ("hand likeness", "uprightness", "nearness", "familiarity")
 
@@ -29,8 +30,9 @@ def fit_typicality(upright: Features, turned: Features, others: Features) -> Typ
         _logistic(upright - mean, turned - mean, scale=spread),
     ]
     _, singular, rows = np.linalg.svd(upright - mean, full_matrices=False)
-    components = rows[:COMPONENTS].T
-    deviation = singular[:COMPONENTS] / np.sqrt(len(upright) - 1)
+    kept = min(COMPONENTS, len(upright) // 2)
+    components = rows[:kept].T
+    deviation = singular[:kept] / np.sqrt(len(upright) - 1)
     left_over = np.linalg.norm((upright - mean) - (upright - mean) @ components @ components.T, axis=1)
     return Typicality(
         mean=torch.from_numpy(mean),
