@@ -83,10 +83,13 @@ class Container:
         return docker("exec", self.id, "python", "-c", program)
 
     def status(self, path: str, port: int = HTTP_PORT) -> str:
-        """What its HTTP server answers, or why it does not."""
+        """What its HTTP server answers, or why it does not; the test fails with its last words where it has ended."""
+        command = [plan().docker, "exec", self.id, "python", "-c", STATUS.format(port=port, path=path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         if self.exit_code is not None:
-            pytest.fail(f"the container has ended:\n{docker('logs', self.id)[-2000:]}")
-        return self.python(STATUS.format(port=port, path=path))
+            logs = subprocess.run([plan().docker, "logs", self.id], capture_output=True, text=True, check=False)
+            pytest.fail(f"the container has ended with {self.exit_code}:\n{logs.stdout[-2000:]}{logs.stderr[-2000:]}")
+        return done.stdout.strip()
 
     def stop(self) -> None:
         """Ask its process to end, as a cluster does."""
@@ -94,9 +97,9 @@ class Container:
 
     @property
     def exit_code(self) -> int | None:
-        """How it ended; none while it runs."""
+        """How it ended; none while it runs, or is about to run again."""
         state = json.loads(docker("container", "inspect", self.id))[0]["State"]
-        return None if state["Running"] else state["ExitCode"]
+        return None if state["Running"] or state["Restarting"] else state["ExitCode"]
 
 
 @contextmanager

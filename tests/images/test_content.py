@@ -63,10 +63,10 @@ def test_serving_is_small():
 
 
 def test_a_second_build_has_the_same_content():
-    """Every path with its rights, owner and content; only times differ. The release image holds all of serving."""
-    first, second = f"{image('release')}-first", f"{image('release')}-second"
+    """Every path with its rights, owner and content; only times differ."""
+    first, second = f"{image('serving')}-first", f"{image('serving')}-second"
     for tag, options in ((first, ()), (second, ("--no-cache",))):
-        command = plan().command("release")
+        command = plan().command("serving")
         command[command.index("--tag") + 1] = tag
         docker(*command[1:-1], "--quiet", *options, ".")
     contents = [content(tag) for tag in (first, second)]
