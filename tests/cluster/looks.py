@@ -42,7 +42,7 @@ def handled(system: System, pod: Object) -> int:
     """Calls of the service itself that a pod has answered; health checks do not count."""
     told = system.exec(pod["metadata"]["name"], SERVING, "python", "-c", READ_METRICS)
     counts = re.findall(
-        r'^grpc_server_handled_total\{.*grpc_service="boneage\.v1\.(?!ModelHost).*\} (\S+)$', told, re.M
+        r'^grpc_server_handled_total\{.*grpc_service="boneage\.v1\.(?!ModelHost).*\} (\S+)$', told, re.MULTILINE
     )
     return round(sum(map(float, counts)))
 

@@ -78,7 +78,8 @@ class Training:
         with subprocess.Popen(command, stdin=subprocess.PIPE) as unpacking:
             assert unpacking.stdin is not None
             with tarfile.open(fileobj=unpacking.stdin, mode="w|") as archive:
-                archive.add(folder, arcname=".", filter=_anybody)
+                for path in sorted(folder.iterdir()):  # the folder itself is the claim's, and not ours to change
+                    archive.add(path, arcname=path.name, filter=_anybody)
             unpacking.stdin.close()
             assert unpacking.wait(timeout=120) == 0
 
