@@ -16,8 +16,9 @@ from typing import Final
 
 import pytest
 
+from tests.cluster.authority import Authority
 from tests.cluster.kube import ROOT, Cluster, run
-from tests.cluster.system import Authority, System
+from tests.cluster.system import System
 from tests.conftest import radiographs_folder
 
 IMAGES: Final = ("serving", "release", "triton-cpu", "tests")

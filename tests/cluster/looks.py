@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+from tests.cluster.authority import COMPONENTS, NAME, SERVING
 from tests.cluster.kube import Object, is_ready
-from tests.cluster.system import CLIENTS, COMPONENTS, NAME, SERVING, System
+from tests.cluster.system import CLIENTS, System
 
 READ_METRICS: Final = (
     "import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:9100/metrics', timeout=5).read().decode())"

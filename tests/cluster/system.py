@@ -2,7 +2,6 @@
 
 import json
 import socket
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,15 +10,13 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
+from tests.cluster.authority import NAME, SERVING, Authority
 from tests.cluster.kube import ROOT, Cluster, Done, Object, is_ready, run
 
 HERE: Final = Path(__file__).parent
-SERVING: Final = "boneage-test"
 TRAINING: Final = "boneage-test-training"
 STORE: Final = "boneage-test-store"
 CLIENTS: Final = "boneage-test-clients"
-NAME: Final = "boneage"
-COMPONENTS: Final = ("assessment", "segmentation", "enhancement", "regression", "cam", "release", "triton")
 API: Final = '{"peers": [{"ipBlock": {"cidr": "%s/32"}}], "ports": [%d]}'
 TOKEN: Final = "the-token-of-the-tests"
 RIGHTS: Final = ("promote", "canary", "shadow", "rollback", "collect")
@@ -39,33 +36,6 @@ class Call:
     seconds: float
     release: str = ""
     failed: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Authority:
-    """A certificate authority whose one certificate bears all names of the services."""
-
-    folder: Path
-
-    def make(self) -> dict[str, str]:
-        """A new certificate, as the values of a Secret of the kind kubernetes.io/tls with ca.crt."""
-        ca, ca_key = self.folder / "ca.crt", self.folder / "ca.key"
-        ec = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-        if not ca.exists():
-            _openssl("req", "-x509", *ec, "-keyout", ca_key, "-out", ca, "-subj", "/CN=tests", "-days", "2")
-        key, request, certificate = (self.folder / f"tls.{end}" for end in ("key", "csr", "crt"))
-        names = [f"{NAME}-{component}{kind}{domain}" for component in COMPONENTS for kind in ("", "-instances")
-                 for domain in ("", f".{SERVING}", f".{SERVING}.svc", f".{SERVING}.svc.cluster.local")]  # fmt: skip
-        extensions = self.folder / "extensions"
-        extensions.write_text("subjectAltName=" + ",".join(f"DNS:{name}" for name in names) + "\n")
-        _openssl("req", *ec, "-keyout", key, "-out", request, "-subj", "/CN=boneage")
-        signed = ("-CA", ca, "-CAkey", ca_key, "-CAcreateserial", "-extfile", extensions, "-days", "2")
-        _openssl("x509", "-req", "-in", request, *signed, "-out", certificate)
-        return {"tls.crt": certificate.read_text(), "tls.key": key.read_text(), "ca.crt": ca.read_text()}
-
-
-def _openssl(*arguments: str | Path) -> None:
-    subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True)
 
 
 def until(condition: Callable[[], Any], *, timeout_s: float, what: str, every_s: float = 0.5) -> Any:
@@ -241,10 +211,12 @@ class System:
     ) -> Done:  # fmt: skip
         """The same, whatever comes of it."""
         values = [HERE / "values" / f"{name}.yaml" for name in ("serving", *case)]
-        api, port = self.api
-        here = (f"--set=defaults.image.tag={self.image_tag}",
-                f"--set-json=networkPolicy.peers.kubernetes-api={API % (api, port)}")  # fmt: skip
+        here = (f"--set=defaults.image.tag={self.image_tag}", *self.api_peer())
         return self.cluster.install(NAME, chart, SERVING, *here, *options, values=values, timeout_s=timeout_s)
+
+    def api_peer(self) -> tuple[str]:
+        """The option that tells the policies where the API server is."""
+        return (f"--set-json=networkPolicy.peers.kubernetes-api={API % self.api}",)
 
     def kept(self) -> Object:
         """What must outlive every change of the charts: what the store holds, and the host key."""

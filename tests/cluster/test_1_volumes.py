@@ -1,11 +1,15 @@
 """The smallest installation: nothing but the chart's own volumes, and models inside the services."""
 
 import json
+from typing import Final
 
 import pytest
 
+from tests.cluster.authority import NAME, SERVING
 from tests.cluster.conftest import phase
-from tests.cluster.system import NAME, SERVING, System
+from tests.cluster.system import System
+
+OTHER_AUTHORITY: Final = "/etc/ssl/certs/ca-certificates.crt"
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +29,9 @@ def test_it_reads_a_radiograph_over_tls(on_volumes: System) -> None:
     assert len(records) == len(on_volumes.radiographs)
     assert {record["status"] for record in records} <= {"OK", "ABSTAINED"}
     assert any(record["status"] == "OK" and 0 < record["age_months"] < 240 for record in records)
-    clear = on_volumes.boneage("assess", "/radiographs", *server[:2], "--json", check=False)
-    assert '"OK"' not in clear
+    for wrong in ((), ("--ca", OTHER_AUTHORITY)):
+        told = on_volumes.boneage("assess", "/radiographs", *server[:2], *wrong, "--json", check=False)
+        assert '"OK"' not in told
 
 
 def test_helm_test_finds_all_well(on_volumes: System) -> None:
@@ -41,7 +46,7 @@ def test_data_stay_when_the_chart_goes(on_volumes: System) -> None:
     on_volumes.helm("uninstall", NAME, "--wait")
     claims = on_volumes.cluster.items("persistentvolumeclaim", SERVING)
     assert [claim["metadata"]["name"] for claim in claims] == [f"{NAME}-store"]
-    on_volumes.install("volumes", options=("--take-ownership",))
+    on_volumes.install("volumes")
     on_volumes.ready()
     assert json.loads(on_volumes.releases("list", "--json"))["releases"] == json.loads(before)["releases"]
     on_volumes.uninstall()

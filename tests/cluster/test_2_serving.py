@@ -2,9 +2,10 @@
 
 import json
 
+from tests.cluster.authority import COMPONENTS, NAME, SERVING
 from tests.cluster.kube import is_ready
 from tests.cluster.looks import restarts, shown_certificate
-from tests.cluster.system import COMPONENTS, NAME, SERVING, System, until
+from tests.cluster.system import System, until
 
 
 def test_two_of_everything_are_ready_and_spread(serving: System) -> None:

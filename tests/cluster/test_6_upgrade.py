@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 from typing import Final
 
+from tests.cluster.authority import COMPONENTS, NAME, SERVING
 from tests.cluster.conftest import phase
-from tests.cluster.system import COMPONENTS, NAME, SERVING, System
+from tests.cluster.system import System
 
 FIRST: Final = Path(__file__).parents[1] / "charts" / "boneage-0.1.0.tgz"
 

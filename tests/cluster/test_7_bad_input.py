@@ -2,8 +2,9 @@
 
 import pytest
 
+from tests.cluster.authority import NAME, SERVING
 from tests.cluster.conftest import phase
-from tests.cluster.system import NAME, SERVING, System
+from tests.cluster.system import System
 
 CASES = {
     "misspelt value": (("volumes",), ("--set=defaults.replcas=2",), ("replcas",)),
@@ -14,7 +15,7 @@ CASES = {
         ("volumes", "triton", "too-many-gpus"), (), ("nvidia.com/gpu", "inference.runtime=onnxruntime"),
     ),
     "store that cannot be written": (
-        ("s3",), ("--set=store.s3.writerSecret=store-reader",), ("store", "write"),
+        ("s3",), ("--set=store.s3.writerSecret=store-reader",), ("write, read and delete",),
     ),
 }  # fmt: skip
 
@@ -27,8 +28,8 @@ def test_it_ends_with_what_to_do(system: System, case: str) -> None:
         done = system.try_install(*names, options=options, timeout_s=180)
     assert done.code != 0
     assert [word for word in expected if word not in done.said] == [], done.said
-    system.helm("uninstall", NAME, "--wait", "--ignore-not-found", check=False)
     assert system.cluster.items("deployment", SERVING) == []
+    system.helm("uninstall", NAME, "--wait", "--ignore-not-found", check=False)
 
 
 def test_an_installed_system_is_told_too_and_goes_on(system: System) -> None:
