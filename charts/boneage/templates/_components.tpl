@@ -68,17 +68,22 @@
 {{ .root.Values.hostKey.existingSecret | default (include "common.objectName" (dict "root" .root "name" "host-key")) }}
 {{- end -}}
 
+{{/* The map of the trusted keys. One that the chart makes is not there yet for what is `early`, a hook before the
+installation. Takes root and early. */}}
 {{- define "boneage.trustMap" -}}
 {{- $own := include "common.objectName" (dict "root" .root "name" "trusted-keys") -}}
-{{- .root.Values.trust.existingConfigMap | default (ternary $own "" (gt (len .root.Values.trust.keys) 0)) -}}
+{{- $made := and .root.Values.trust.keys (not .early) -}}
+{{- .root.Values.trust.existingConfigMap | default (ternary $own "" (not (empty $made))) -}}
 {{- end -}}
 
 {{/* Files of the trusted keys, with commas between. */}}
 {{- define "boneage.trustFiles" -}}
+{{- if include "boneage.trustMap" . -}}
 {{- $files := ternary .root.Values.trust.files (keys .root.Values.trust.keys | sortAlpha) (ne .root.Values.trust.existingConfigMap "") -}}
 {{- $paths := list -}}
 {{- range $files }}{{ $paths = append $paths (printf "/etc/boneage/trusted-keys/%s" .) }}{{ end -}}
 {{- join "," $paths -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "boneage.terminationSeconds" -}}

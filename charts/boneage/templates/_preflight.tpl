@@ -22,7 +22,7 @@
 {{- end -}}
 
 {{- define "boneage.preflightContainers" -}}
-{{- $task := dict "root" .root "name" "release" "spec" .spec -}}
+{{- $task := dict "root" .root "name" "release" "spec" .spec "early" true -}}
 {{- if include "boneage.triesStore" . }}
 {{- $roles := include "boneage.preflightRoles" . | fromJsonArray }}
 {{- $doctor := list "boneage" "doctor" "--cluster" }}

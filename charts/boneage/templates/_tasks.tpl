@@ -2,7 +2,8 @@
 
 {{/*
 One of them, by its roles as in boneage.volumes. Takes root, spec (of what it takes image and placement from), name (whose
-certificate it has), task (its own name), command, roles, and where needed secret (for the store), env and mounts.
+certificate it has), task (its own name), command, roles, and where needed secret (for the store), env, mounts and early
+(see boneage.trustMap).
 */}}
 {{- define "boneage.task" -}}
 {{- $volumes := include "boneage.volumes" . | fromYaml -}}

@@ -2,7 +2,8 @@
 
 {{/*
 Volumes of a container, by name: `source` as in a pod, `at` where it is mounted, `readOnly`. By the roles of a service, and
-`server` (each of them), `copy` (the sync), `triton` and `store-reader`. Takes root, name and roles.
+`server` (each of them), `copy` (the sync), `triton` and `store-reader`. Takes root, name, roles, and where needed early
+(see boneage.trustMap).
 */}}
 {{- define "boneage.volumes" -}}
 tmp:
