@@ -9,7 +9,7 @@ refused. The type is that of the default; a line `@type: TYPE` of the comment sa
     list of TYPE            a list
     map of TYPE             keys of the user's own
     each as defaults with X the same, where every value has the keys of `defaults`, X among them
-    as defaults             has the keys of `defaults` besides its own
+    as defaults without X   has the keys of `defaults`, but X, besides its own
 """
 
 import json
@@ -115,8 +115,9 @@ def _typed(values: Values, node: yaml.Node, stated: str, inherited: Schema, path
     if stated.startswith(f"each as {BASE}"):
         required = stated.partition(" with ")[2].split()
         return {"type": "object", "additionalProperties": {**(values.base or {}), "required": required}}
-    if stated == f"as {BASE}":
-        return _closed(values, _mapping(node), values.base or {}, path)
+    if stated.startswith(f"as {BASE}"):
+        base = _without(values.base or {}, stated.partition(" without ")[2].split())
+        return _closed(values, _mapping(node), base, path)
     if stated:
         return parsed(stated)
     if isinstance(node, yaml.MappingNode) and node.value:
@@ -124,6 +125,11 @@ def _typed(values: Values, node: yaml.Node, stated: str, inherited: Schema, path
     if isinstance(node, yaml.ScalarNode) and node.tag in TAGS:
         return dict(SIMPLE[TAGS[node.tag]])
     raise UndescribedError(f"{path}: its default does not say its type; state it by {MARK}")
+
+
+def _without(schema: Schema, names: Sequence[str]) -> Schema:
+    kept = {name: inner for name, inner in schema.get("properties", {}).items() if name not in names}
+    return {**schema, "properties": kept}
 
 
 def parsed(stated: str) -> Schema:

@@ -71,6 +71,23 @@ def test_a_pod_has_time_to_end(installed):
         assert pod["terminationGracePeriodSeconds"] > slept + grace, name
 
 
+def test_no_sleep_before_the_end_is_none(installed):
+    """Kubernetes refuses a sleep of 0 seconds."""
+    for item in installed("drain.preStopSeconds=0", "inference.runtime=triton").values():
+        if item["kind"] == "Deployment":
+            assert "lifecycle" not in main_container(item)
+
+
+def test_a_rollout_is_given_the_time_that_a_start_may_take(installed):
+    """Else it would count as failed while Triton still loads."""
+    found = installed("inference.runtime=triton", "services.cam.startupSeconds=1000")
+    for name, seconds in {"triton": 900, "cam": 1000, "assessment": 120}.items():
+        item = found["Deployment", f"boneage-{name}"]
+        probe = main_container(item)["startupProbe"]
+        assert probe["periodSeconds"] * probe["failureThreshold"] == seconds
+        assert item["spec"]["progressDeadlineSeconds"] >= seconds + 600, name
+
+
 def test_a_rollout_never_has_fewer_than_wanted(installed):
     """A new pod must have been ready for a while before an old one goes."""
     for (kind, _), item in installed("inference.runtime=triton").items():

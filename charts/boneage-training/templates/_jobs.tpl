@@ -34,7 +34,7 @@
 - {name: RUNS, value: /work}
 - {name: HOME, value: /tmp}
 - {name: MPLCONFIGDIR, value: /tmp/matplotlib}
-# A CronJob or `boneage jobs` reads here how the run ended; one that waits for outlines has not failed.
+{{- /* A CronJob or `boneage jobs` reads here how the run ended; one that waits for outlines has not failed. */}}
 - {name: TRAINING_OUTCOME_FILE, value: /dev/termination-log}
 - {name: TRAINING_WAITING_EXIT_CODE, value: "0"}
 {{- with include "common.threads" .spec }}
@@ -58,9 +58,6 @@
 {{- end }}
 {{- end }}
 {{- end }}
-{{- with .values.store.extraEnv }}
-{{ toYaml . }}
-{{- end }}
 {{- end }}
 {{- if has "sign" .spec.roles }}
 {{- with .values.signing.existingSecret }}
@@ -80,6 +77,11 @@
   valueFrom:
     fieldRef:
       fieldPath: metadata.labels['batch.kubernetes.io/job-name']
+{{- end }}
+{{- if include "training.opensStore" . }}
+{{- with .values.store.extraEnv }}
+{{ toYaml . }}
+{{- end }}
 {{- end }}
 {{- with .spec.extraEnv }}
 {{ toYaml . }}
@@ -234,7 +236,7 @@ template:
         {{- include "common.container" (dict "root" .root "image" .spec.image) | nindent 8 }}
         command: {{ include "training.command" . }}
         env:
-          {{- include "training.environment" . | nindent 10 }}
+          {{- include "common.env" (include "training.environment" .) | nindent 10 }}
         resources:
           {{- toYaml .spec.resources | nindent 10 }}
         volumeMounts:

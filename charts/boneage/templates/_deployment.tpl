@@ -13,6 +13,8 @@ spec:
   {{- end }}
   revisionHistoryLimit: 3
   minReadySeconds: {{ .spec.minReadySeconds }}
+  # What a pod may take to start, and ten minutes for the pull of its images and the first copy of the releases.
+  progressDeadlineSeconds: {{ add .spec.startupSeconds .spec.minReadySeconds 600 }}
   strategy:
     rollingUpdate:
       {{- toYaml .spec.rollingUpdate | nindent 6 }}

@@ -93,13 +93,25 @@
 {{- end }}
 {{- end }}
 {{- end }}
-{{- with .extraEnv }}
-{{ toYaml . }}
-{{- end }}
 {{- end }}
 {{- with include "boneage.trustFiles" . }}
 - name: BONEAGE_TRUSTED_KEY_FILES
   value: {{ . }}
+{{- end }}
+{{- end -}}
+
+{{/* What the values add to whatever opens the store; it wins over what the chart says. */}}
+{{- define "boneage.env.storeExtra" -}}
+{{- with .root.Values.store.extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* How much the helpers beside a service say, which have no settings of their own. */}}
+{{- define "boneage.env.logging" -}}
+{{- with .spec.settings.LOG_LEVEL }}
+- name: BONEAGE_LOG_LEVEL
+  value: {{ . | quote }}
 {{- end }}
 {{- end -}}
 
@@ -140,13 +152,16 @@
 {{ include "boneage.env.caller" . }}
 {{- end -}}
 
-{{/* All of a service: as a server, by its roles, and what its values add, which wins. */}}
+{{/* All of a service: as a server, by its roles, and what its values add, which wins (see common.env). */}}
 {{- define "boneage.environment" -}}
 {{ include "boneage.env.server" . }}
 {{- range .spec.roles }}
 {{ include (printf "boneage.env.%s" .) $ }}
 {{- end }}
 {{ include "common.threads" .spec }}
+{{- if has "store" .spec.roles }}
+{{- include "boneage.env.storeExtra" . }}
+{{- end }}
 {{- range $key, $value := .spec.settings }}
 - name: BONEAGE_{{ $key }}
   value: {{ $value | quote }}

@@ -18,7 +18,7 @@ containers:
     {{- include "common.container" (dict "root" .root "image" .spec.image) | nindent 4 }}
     command: [python, -m, {{ .spec.module | default (printf "services.%s" .name) }}]
     env:
-      {{- include "boneage.environment" . | nindent 6 }}
+      {{- include "common.env" (include "boneage.environment" .) | nindent 6 }}
     ports:
       - name: grpc
         containerPort: 50051
@@ -29,7 +29,7 @@ containers:
       httpGet: {path: /livez, port: http}
       periodSeconds: 1
       timeoutSeconds: 5
-      failureThreshold: 120
+      failureThreshold: {{ .spec.startupSeconds }}
     livenessProbe:
       httpGet: {path: /livez, port: http}
       periodSeconds: 10
@@ -42,16 +42,25 @@ containers:
       periodSeconds: 2
       timeoutSeconds: 5
       failureThreshold: 3
-    lifecycle:
-      preStop:
-        sleep:
-          seconds: {{ .root.Values.drain.preStopSeconds }}
+    {{- with include "boneage.lifecycle" . }}
+    {{- . | nindent 4 }}
+    {{- end }}
     resources:
       {{- toYaml .spec.resources | nindent 6 }}
     volumeMounts:
       {{- include "boneage.mounts" (dict "volumes" $volumes "extra" .spec.extraVolumeMounts) | nindent 6 }}
 volumes:
   {{- include "boneage.podVolumes" (dict "volumes" $all "extra" .spec.extraVolumes) | nindent 2 }}
+{{- end -}}
+
+{{/* Kubernetes knows no sleep of no time. */}}
+{{- define "boneage.lifecycle" -}}
+{{- with int .root.Values.drain.preStopSeconds -}}
+lifecycle:
+  preStop:
+    sleep:
+      seconds: {{ . }}
+{{- end -}}
 {{- end -}}
 
 {{/* What must be so before the release service starts: a store that it can write, with a release in it. */}}

@@ -11,7 +11,7 @@ certificate it has), task (its own name), command, roles, and where needed secre
   {{- include "common.container" (dict "root" .root "image" .spec.image) | nindent 2 }}
   command:
     {{- toYaml .command | nindent 4 }}
-  {{- with include "boneage.taskEnv" . | trim }}
+  {{- with include "common.env" (include "boneage.taskEnv" .) }}
   env:
     {{- . | nindent 4 }}
   {{- end }}
@@ -30,6 +30,10 @@ certificate it has), task (its own name), command, roles, and where needed secre
 {{- end }}
 {{- with .env }}
 {{ . }}
+{{- end }}
+{{- include "boneage.env.logging" . }}
+{{- if or (has "store" .roles) (has "store-reader" .roles) }}
+{{- include "boneage.env.storeExtra" . }}
 {{- end }}
 {{- end -}}
 

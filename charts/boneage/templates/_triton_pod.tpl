@@ -28,19 +28,7 @@ containers:
       {{- toYaml . | nindent 6 }}
       {{- end }}
     env:
-      - name: HOST_KEY
-        valueFrom:
-          secretKeyRef:
-            name: {{ include "boneage.hostKeySecret" . }}
-            key: key
-      - name: HOME
-        value: /tmp
-      {{- with include "common.threads" .spec }}
-      {{- . | nindent 6 }}
-      {{- end }}
-      {{- with .spec.extraEnv }}
-      {{- toYaml . | nindent 6 }}
-      {{- end }}
+      {{- include "common.env" (include "boneage.tritonEnv" .) | nindent 6 }}
     ports:
       - name: grpc
         containerPort: 8001
@@ -50,7 +38,7 @@ containers:
       grpc: {port: 8001}
       periodSeconds: 5
       timeoutSeconds: 5
-      failureThreshold: {{ div .spec.startupSeconds 5 }}
+      failureThreshold: {{ max 1 (div .spec.startupSeconds 5) }}
     livenessProbe:
       httpGet: {path: /metrics, port: metrics}
       periodSeconds: 10
@@ -61,10 +49,9 @@ containers:
       periodSeconds: 2
       timeoutSeconds: 5
       failureThreshold: 3
-    lifecycle:
-      preStop:
-        sleep:
-          seconds: {{ .root.Values.drain.preStopSeconds }}
+    {{- with include "boneage.lifecycle" . }}
+    {{- . | nindent 4 }}
+    {{- end }}
     resources:
       {{- toYaml $resources | nindent 6 }}
     volumeMounts:
@@ -72,4 +59,18 @@ containers:
 volumes:
   {{- $all := list $volumes (include "boneage.syncVolumes" . | fromYaml) }}
   {{- include "boneage.podVolumes" (dict "volumes" $all "extra" .spec.extraVolumes) | nindent 2 }}
+{{- end -}}
+
+{{- define "boneage.tritonEnv" -}}
+- name: HOST_KEY
+  valueFrom:
+    secretKeyRef:
+      name: {{ include "boneage.hostKeySecret" . }}
+      key: key
+- name: HOME
+  value: /tmp
+{{ include "common.threads" .spec }}
+{{- with .spec.extraEnv }}
+{{ toYaml . }}
+{{- end }}
 {{- end -}}

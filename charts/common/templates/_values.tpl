@@ -39,10 +39,26 @@ them), null takes a key away.
 {{- end -}}
 {{- end -}}
 
-{{/* Threads by the limit: a library that counts the node's cores would start too many. Takes resources. */}}
+{{/* Threads by the limit: a library that counts the node's cores would start too many. Takes resources, and
+processesPerNode where several processes share them. */}}
 {{- define "common.threads" -}}
 {{- with include "common.cores" . -}}
 - name: OMP_NUM_THREADS
-  value: {{ . | quote }}
+  value: {{ max 1 (div . ($.processesPerNode | default 1)) | quote }}
 {{- end -}}
+{{- end -}}
+
+{{/*
+The environment of a container: the list in a YAML text, where a name that is there again takes the place of the one
+before. A server-side apply refuses a name that is there twice.
+*/}}
+{{- define "common.env" -}}
+{{- $entries := fromYamlArray . -}}
+{{- $last := dict -}}
+{{- range $at, $entry := $entries }}{{ $_ := set $last $entry.name $at }}{{ end -}}
+{{- $out := list -}}
+{{- range $at, $entry := $entries -}}
+{{- if eq $at (index $last $entry.name) }}{{ $out = append $out $entry }}{{ end -}}
+{{- end -}}
+{{- with $out }}{{ toYaml . }}{{ end -}}
 {{- end -}}
