@@ -1,5 +1,11 @@
 """Weights of versions in a store: what serves is found, copied once, and compared with its card."""
 
+import os
+import socket
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the training extra: pip install -e '.[training]'")
@@ -11,6 +17,9 @@ from training.jobs.transfer import TransferConfig  # noqa: E402
 from training.publish.published import Published  # noqa: E402
 from training.publish.store import numbered  # noqa: E402
 from training.run.exits import BadConfigurationError  # noqa: E402
+from training.transfer.devices import Device  # noqa: E402
+
+ALONE = Device("cpu", "fp32")
 
 
 @pytest.fixture
@@ -46,19 +55,69 @@ def test_what_is_not_there_or_damaged_is_told(store, tmp_path):
     assert not list((tmp_path / "run").glob("*.onnx"))
 
 
-def test_a_run_goes_on_from_the_version_that_it_began_with(store, tmp_path):
-    """Whatever has come to serve since."""
-    config = TransferConfig.model_validate({
+def test_processes_that_train_together_all_get_it(store, tmp_path):
+    """All at once, into the same folder: each has the whole file, and nothing half stays."""
+    place, folder = Published(str(store.folder), REGRESSOR, 1), tmp_path / "run"
+    with ThreadPoolExecutor(8) as pool:
+        paths = list(pool.map(lambda _: place.fetch(folder), range(32)))
+    assert {path.read_bytes() for path in paths} == {store.read(f"{REGRESSOR}/1/model.onnx")}
+    assert list(folder.iterdir()) == [paths[0]]
+
+
+def config_of(store, tmp_path):
+    """A run that starts from what serves."""
+    return TransferConfig.model_validate({
         "source": {"dataset": {"images": "none", "labels": "none.csv"}, "hands": "none"}, "backbone": "resnet18",
-        "start_from": {"store": str(store.folder), "model": REGRESSOR}, "target": {"kind": "age"},
+        "start_from": {"store": str(store), "model": REGRESSOR}, "target": {"kind": "age"},
         "stages": [{"trainable": [], "images": 8, "learning_rate": 0.1}],
         "fitting": {"batch_size": 8, "validate_every": 8, "seed": 1}, "out": str(tmp_path / "run"),
     })  # fmt: skip
-    assert config.settled().start_from == Published(str(store.folder), REGRESSOR, 1)
+
+
+def test_a_run_goes_on_from_the_version_that_it_began_with(store, tmp_path):
+    """Whatever has come to serve since."""
+    config = config_of(store.folder, tmp_path)
+    begun = config.settled(ALONE)
+    assert begun.start_from == Published(str(store.folder), REGRESSOR, 1)
     (tmp_path / "run").mkdir()
-    begun = f"start_from: {{store: {store.folder}, model: {REGRESSOR}, version: 0}}\n"
-    (tmp_path / "run" / "config.yaml").write_text(begun)
-    assert config.settled().start_from == Published(str(store.folder), REGRESSOR, 0)
+    begun.model_copy(update={"start_from": Published(str(store.folder), REGRESSOR, 0)}).keep()
+    assert config.settled(ALONE).start_from == Published(str(store.folder), REGRESSOR, 0)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.yaml"]
+
+
+SETTLES = """
+import sys
+from pathlib import Path
+from tests.training.test_published import config_of
+from training.run.exits import JobError
+from training.transfer.devices import choose_device
+device = choose_device(precision="fp32", kind="cpu")
+for store in sys.argv[2:]:
+    try:
+        print(config_of(store, Path(sys.argv[1])).settled(device).start_from)
+    except JobError as error:
+        print(error)
+"""
+
+
+def test_of_several_processes_the_first_says_what_all_start_from(store, tmp_path):
+    """The second sees other stores: it takes what the first found, or found missing."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    together = {"TORCHELASTIC_RUN_ID": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    environment = os.environ | together | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    full, empty = str(store.folder), str(tmp_path / "empty")
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", SETTLES, str(tmp_path), *stores],
+            env=environment | {"RANK": rank}, stdout=subprocess.PIPE, text=True,
+        )
+        for rank, stores in (("0", (full, empty)), ("1", (empty, full)))
+    ]  # fmt: skip
+    said = [process.communicate(timeout=120)[0] for process in processes]
+    wanted = f"{Published(full, REGRESSOR, 1)}\nno release serves from the store, so that no {REGRESSOR} does\n"
+    assert said == [wanted, wanted]
 
 
 def test_versions_have_numbers_without_being_told(store):

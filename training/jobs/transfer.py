@@ -16,7 +16,7 @@ from training.run.checkpoint import Checkpoint, save_whole
 from training.run.exits import BadConfigurationError
 from training.run.journal import Journal, read_journal
 from training.run.steps import run_steps
-from training.transfer.devices import AskedPrecision, choose_device
+from training.transfer.devices import AskedPrecision, Device, choose_device
 from training.transfer.learner import Fitting, StagedLearner
 from training.transfer.stages import Stage, total_images
 from training.transfer.target import AgeTarget, CategoryTarget, Target
@@ -49,19 +49,31 @@ class TransferConfig(JobConfig):
         """The file to start from; a version that lies in a store is copied from there, once."""
         return self.start_from.fetch(self.out) if isinstance(self.start_from, Published) else self.start_from
 
-    def settled(self) -> Self:
-        """The same with the version named that serves as the run begins: one that goes on starts from no other."""
+    def settled(self, device: Device) -> Self:
+        """The same with the version named that serves as the run begins: one that goes on starts from no other.
+
+        Of several processes the first one names it, since another may serve by the time the next one asks.
+        """
+        return self.model_copy(update={"start_from": device.agreed(self._settled)})
+
+    def _settled(self) -> Path | Published | None:
         if not isinstance(self.start_from, Published) or self.start_from.version is not None:
-            return self
+            return self.start_from
         begun = self.out / CONFIG
         before = yaml.safe_load(begun.read_text())["start_from"] if begun.exists() else None
         unnamed = {"store": self.start_from.store, "model": self.start_from.model}
         if isinstance(before, dict) and unnamed.items() <= before.items():
-            return self.model_copy(update={"start_from": Published(**before)})
-        return self.model_copy(update={"start_from": self.start_from.named()})
+            return Published(**before)
+        return self.start_from.named()
+
+    def keep(self) -> None:
+        """Leave it beside the results, all of it or nothing: what goes on reads it."""
+        partial = self.out / f"{CONFIG}.partial"
+        partial.write_text(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False))
+        partial.replace(self.out / CONFIG)
 
 
-def learner(config: TransferConfig) -> StagedLearner:
+def learner(config: TransferConfig, device: Device) -> StagedLearner:
     """What `run` trains."""
     radiographs = config.source.dataset.read()
     parts = {part: [r for r in radiographs if r.part == part] for part in ("train", "validation")}
@@ -74,7 +86,7 @@ def learner(config: TransferConfig) -> StagedLearner:
         target=config.target,
         stages=config.stages,
         fitting=config.fitting,
-        device=choose_device(precision=config.precision, kind=config.device),
+        device=device,
         cache=config.kept,
     )
 
@@ -82,11 +94,13 @@ def learner(config: TransferConfig) -> StagedLearner:
 def run(config: TransferConfig) -> None:
     """Train, or go on; at the end `weights.pt`, `figures.json` of the validation part and `curves.png` are there."""
     cv2.setNumThreads(1)
-    config = config.settled()
-    learning = learner(config)
+    device = choose_device(precision=config.precision, kind=config.device)
+    config = config.settled(device)
+    learning = learner(config, device)
     config.out.mkdir(parents=True, exist_ok=True)
-    (config.out / CONFIG).write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
-    rank = learning.device.rank
+    rank = device.rank
+    if not rank:
+        config.keep()
     steps = total_images(config.stages) // config.fitting.batch_size
     with Journal(config.out / f"rank-{rank}" if rank else config.out, title=config.backbone, total=steps) as journal:
         checkpoint = Checkpoint(config.out / "last.pt", every_s=config.checkpoint_every_s, writes=not rank)

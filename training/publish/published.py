@@ -1,5 +1,7 @@
 """Weights of a version that was published: training begins with what serves, wherever its store is."""
 
+import os
+import secrets
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -51,8 +53,12 @@ class Published:
                 raise BadConfigurationError(f"the store has no version {version} of {self.model}")
             card = card_of(store.read(f"{place}/{CARD}"), self.model, version, place=f"{place}/{CARD}")
             folder.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(".partial")
-            store.download(f"{place}/{WEIGHTS}", partial)
-        if sha256(partial.read_bytes()).hexdigest() != card["model_sha256"]:
-            raise BadConfigurationError(f"{place}/{WEIGHTS} is not the file that its card describes: it is damaged")
-        return partial.replace(path)
+            # Processes that train together all fetch it, and the last to end puts the same file in its place.
+            partial = folder / f"{path.stem}.{os.getpid()}-{secrets.token_hex(4)}.partial"
+            try:
+                store.download(f"{place}/{WEIGHTS}", partial)
+                if sha256(partial.read_bytes()).hexdigest() != card["model_sha256"]:
+                    raise BadConfigurationError(f"{place}/{WEIGHTS} is not the file its card describes: it is damaged")
+                return partial.replace(path)
+            finally:
+                partial.unlink(missing_ok=True)

@@ -4,16 +4,18 @@ The GPU and multi-GPU paths follow torch's documentation; they were measured on 
 """
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from training.run.exits import BadConfigurationError
+from training.run.exits import BadConfigurationError, JobError
 from training.run.precision import computes_in_bfloat16
 
+Decided = TypeVar("Decided")
 Precision = Literal["bf16", "fp16", "fp32"]
 AskedPrecision = Literal["auto", "bf16", "fp16", "fp32"]
 _TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
@@ -47,6 +49,22 @@ class Device:
             return module
         ids = [self.handle.index] if self.kind == "cuda" else None
         return DistributedDataParallel(module, device_ids=ids, broadcast_buffers=False)
+
+    def agreed(self, decide: Callable[[], Decided]) -> Decided:
+        """What the first process decides, in all of them; the JobError that keeps it from deciding, too."""
+        if self.world == 1:
+            return decide()
+        told: list[Any] = [None]
+        if not self.rank:
+            try:
+                told = [decide()]
+            except JobError as error:
+                told = [error]
+        distributed.broadcast_object_list(told, src=0, device=self.handle)
+        if isinstance(told[0], JobError):
+            raise told[0]
+        decided: Decided = told[0]
+        return decided
 
 
 def choose_device(*, precision: AskedPrecision, kind: Literal["auto", "cpu", "cuda"] = "auto") -> Device:
