@@ -20,7 +20,6 @@ from services.cli.jobs_objects import (
     chosen,
     config_map,
     config_of,
-    first,
     job_from,
 )
 from services.cli.terminal import table_console
@@ -65,14 +64,14 @@ def submit(cluster: "Cluster", job: str, *, release: str, file: Path | None, cha
 
 def run_of(cluster: "Cluster", name: str) -> Run:
     """A Job with its pods. Raises ClusterError."""
-    return Run(cluster.job(name), first(cluster.pods(f"{JOB_NAME}={name}")))
+    return Run.of(cluster.job(name), cluster.pods(f"{JOB_NAME}={name}"))
 
 
 def runs(cluster: "Cluster", release: str = "") -> list[Run]:
     """All Jobs, newest first. Raises ClusterError."""
     pods = cluster.pods(JOB_NAME)
     found = [
-        Run(job, first([pod for pod in pods if pod["metadata"]["labels"][JOB_NAME] == job["metadata"]["name"]]))
+        Run.of(job, [pod for pod in pods if pod["metadata"]["labels"][JOB_NAME] == job["metadata"]["name"]])
         for job in cluster.jobs(release)
     ]
     return sorted(found, key=lambda run: (run.started, run.name), reverse=True)

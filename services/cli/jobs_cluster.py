@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any, Final
 
 import urllib3
@@ -16,6 +17,8 @@ from services.cli.jobs_errors import ClusterError, NotThereError
 from services.cli.jobs_objects import CONTAINER, CRONJOB_SELECTOR, INSTANCE, SELECTOR, Object
 from services.cli.usage import UsageError
 
+OWN_NAMESPACE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+"""Where a pod has the name of its own."""
 REQUEST_TIMEOUT_S: Final = (5.0, 20.0)
 """To connect, and between two parts of an answer."""
 LOG_TIMEOUT_S: Final = (5.0, 30.0)
@@ -145,7 +148,7 @@ def _load(configuration: client.Configuration) -> str:
     try:
         if os.environ.get("KUBERNETES_SERVICE_HOST") and not os.environ.get("KUBECONFIG"):
             config.load_incluster_config(client_configuration=configuration)
-            return "default"
+            return OWN_NAMESPACE.read_text(encoding="utf-8").strip() or "default"
         config.load_kube_config(client_configuration=configuration)
         _, active = config.list_kube_config_contexts()
     except (config.ConfigException, OSError) as error:

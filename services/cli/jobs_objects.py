@@ -34,6 +34,8 @@ EXIT_CODES: Final[Mapping[str, int]] = {
 """By outcome; the table of training.run.exits, which serving does not install."""
 OUTCOMES: Final = {code: outcome for outcome, code in EXIT_CODES.items()}
 FAILED: Final = "failed"
+TELLING: Final = ("bad configuration", "store unwritable", FAILED, "waiting for labels", "interrupted")
+"""The first that one of a failed Job's pods came to is the Job's: when one fails, the others are interrupted."""
 
 
 def job_from(cronjob: Object, name: str) -> Object:
@@ -103,10 +105,17 @@ def chosen(cronjobs: Sequence[Object], job: str, release: str) -> Object:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A Job with its pods, oldest first."""
+    """A Job with its pods, oldest first; of several nodes those of the first one, and besides those of the others."""
 
     job: Object
     pods: Sequence[Object] = field(default=())
+    others: Sequence[Object] = field(default=())
+
+    @classmethod
+    def of(cls, job: Object, pods: Sequence[Object]) -> "Run":
+        """A Job and all its pods."""
+        speaking = first(pods)
+        return cls(job, speaking, [pod for pod in pods if pod not in speaking])
 
     @property
     def name(self) -> str:
@@ -139,11 +148,12 @@ class Run:
         """What it came to, of those that EXIT_CODES has; empty while it goes on."""
         if not self.ended:
             return ""
+        if self.ended == "Failed":
+            came_to = {outcome_of(pod)[0] for pod in (*self.pods, *self.others)}
+            return next((outcome for outcome in TELLING if outcome in came_to), FAILED)
+        # A run that waits for outlines ends well, and says so; all else that ends well is done.
         told = [outcome for pod in self.pods if (outcome := outcome_of(pod)[0])]
-        if self.ended == "Complete":
-            # A run that waits for outlines ends well, and says so; all else that ends well is done.
-            return told[-1] if told and told[-1] == "waiting for labels" else "done"
-        return told[-1] if told and told[-1] != "done" else FAILED
+        return told[-1] if told and told[-1] == "waiting for labels" else "done"
 
     @property
     def exit_code(self) -> int:
@@ -164,9 +174,9 @@ class Run:
 
     @property
     def message(self) -> str:
-        """What there is to say of its end: by the last pod, else by the Job."""
-        told = [message for pod in self.pods if (message := outcome_of(pod)[1])]
-        if told:
+        """What there is to say of its end: by the last pod that came to it, else by the Job."""
+        ends = [outcome_of(pod) for pod in (*self.others, *self.pods)]
+        if told := [message for outcome, message in ends if message and outcome == self.outcome]:
             return told[-1]
         failed = self._condition("Failed")
         return str(failed.get("message", "")) if failed else ""

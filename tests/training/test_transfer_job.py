@@ -14,7 +14,9 @@ import yaml
 
 torch = pytest.importorskip("torch", reason="needs the training extra: pip install -e '.[training]'")
 
+from services.cli import jobs_objects  # noqa: E402
 from training.data.rows import Rows  # noqa: E402
+from training.jobs.together import TELLING  # noqa: E402
 from training.models.regressor import TransferNetwork  # noqa: E402
 
 SIDE = 64
@@ -150,6 +152,11 @@ def test_processes_that_train_together_end_as_the_job_does(project):
     done = subprocess.run(wrong, capture_output=True, text=True, timeout=PATIENCE_S, check=False, env=environment)
     assert done.returncode == 64
     assert json.loads(told.read_text())["outcome"] == "bad configuration"
+
+
+def test_the_command_line_chooses_among_pods_as_is_done_among_processes():
+    """Serving, which installs no training, has its copy of the order."""
+    assert tuple(code.outcome for code in TELLING) == jobs_objects.TELLING
 
 
 def together(path, *options):

@@ -205,6 +205,23 @@ def test_the_first_of_several_nodes_speaks_for_all():
     assert [p["metadata"]["name"] for p in first(pods)] == ["a", "c"]
 
 
+def test_any_of_several_nodes_may_say_why_it_failed():
+    """The first is only interrupted when another finds its configuration wrong; its logs are still what is followed."""
+    first_node = pod("a", code=143, message=told("interrupted", "stopped"), index="0")
+    wrong = pod("b", code=64, message=told("bad configuration", "no images"), index="1")
+    failed = run(ended="Failed", failed=2).job
+    for pods in ([first_node, wrong], [wrong, first_node]):
+        job = Run.of(failed, pods)
+        assert (job.outcome, job.exit_code, job.message, job.pods) == (
+            "bad configuration",
+            64,
+            "no images",
+            [first_node],
+        )
+    lost = Run.of(failed, [first_node, pod("b", code=137, index="1", reason="OOMKilled")])
+    assert (lost.outcome, lost.message) == ("failed", "OOMKilled")
+
+
 def test_what_keeps_a_pod_from_starting_is_told():
     """No node for it, no image, no Secret; a pod that is only being made is no news."""
     waiting = {"name": "job", "state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}}
@@ -248,3 +265,22 @@ def test_without_a_cluster_or_its_client_the_command_says_what_is_missing(tmp_pa
     without = jobs("list", PYTHONPATH=os.pathsep.join([str(tmp_path), *filter(None, sys.path)]))
     assert without.returncode == 2
     assert "pip install 'boneage[cluster]'" in without.stderr
+
+
+@pytest.mark.parametrize(("asked", "namespace"), [("", "training"), ("other", "other")])
+def test_in_a_pod_its_own_namespace_is_the_default(monkeypatch, tmp_path, asked, namespace):
+    """There is no kubeconfig, but the account's folder."""
+    pytest.importorskip("kubernetes", reason="needs the cluster extra: pip install -e '.[cluster]'")
+    from kubernetes.config import incluster_config
+
+    from services.cli import jobs_cluster
+
+    for name, content in (("namespace", "training\n"), ("token", "t"), ("ca.crt", "c")):
+        (tmp_path / name).write_text(content)
+    monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(tmp_path / "token"))
+    monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", str(tmp_path / "ca.crt"))
+    monkeypatch.setattr(jobs_cluster, "OWN_NAMESPACE", tmp_path / "namespace")
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "1")
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    assert jobs_cluster.Cluster(asked).namespace == namespace
