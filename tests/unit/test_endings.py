@@ -71,6 +71,19 @@ def test_the_outcome_is_one_line_of_json(tmp_path):
     assert ended(tmp_path, lambda: None) == (0, {"job": "transfer", "outcome": "done", "message": ""})
 
 
+@pytest.mark.parametrize(("character", "kept"), [("é", 1000), ("\U0001f9b4", 1000), ("\x01", 600), ("\udcff", 1000)])
+def test_however_it_is_written_the_outcome_fits(tmp_path, character, kept):
+    """The kubelet keeps 4096 bytes, and half a line would be no JSON; a file's name may be no text at all."""
+
+    def run():
+        raise BadConfigurationError(character * 5000)
+
+    _, told = ended(tmp_path, run)
+    assert (tmp_path / "outcome").stat().st_size < 4096
+    assert len(told["message"]) >= kept
+    assert set(told["message"]) == {"?" if character == "\udcff" else character}
+
+
 def test_a_run_that_waits_may_end_well(tmp_path):
     """On Kubernetes it has not failed; what it waits for stands in its outcome."""
 

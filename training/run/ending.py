@@ -12,6 +12,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +21,10 @@ from training.run.exits import BadConfigurationError, ExitCode, Interrupted, Job
 WAITING_EXIT_CODE: Final = "TRAINING_WAITING_EXIT_CODE"
 OUTCOME_FILE: Final = "TRAINING_OUTCOME_FILE"
 MESSAGE_CHARACTERS: Final = 1000
-"""A termination message has room for 4096 bytes."""
+OUTCOME_BYTES: Final = 4095
+"""A termination message has room for 4096 bytes; the kubelet cuts off what is more, and JSON that is cut is none."""
+ESCAPED_BYTES: Final = 6
+"""What one character takes at most in JSON."""
 GREATEST_CODE: Final = 255
 NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 NO_RIGHT: Final = (errno.EACCES, errno.EPERM)
@@ -71,12 +75,22 @@ class Ending:
         elif message:
             print(message, file=sys.stderr)
         if self.outcome_file is not None:
-            line = json.dumps({"job": self.job, "outcome": code.outcome, "message": message[:MESSAGE_CHARACTERS]})
             try:
-                self.outcome_file.write_text(line + "\n")
+                self.outcome_file.write_bytes(outcome_line(self.job, code.outcome, message))
             except OSError as reason:
                 print(f"{OUTCOME_FILE}: {reason}", file=sys.stderr)
         return self.waiting_exit_code if code is ExitCode.WAITING_FOR_LABELS else int(code)
+
+
+def outcome_line(job: str, outcome: str, message: str) -> bytes:
+    """What programs are told: one line of JSON in UTF-8, with as much of the message as there is room for."""
+    message = message[:MESSAGE_CHARACTERS].encode("utf-8", "replace").decode()  # names of files may be no text
+    while True:
+        told = {"job": job, "outcome": outcome, "message": message}
+        line = (json.dumps(told, ensure_ascii=False) + "\n").encode()
+        if len(line) <= OUTCOME_BYTES or not message:
+            return line
+        message = message[: -ceil((len(line) - OUTCOME_BYTES) / ESCAPED_BYTES)]
 
 
 def outcome_of(error: Exception | None) -> tuple[ExitCode, str]:
