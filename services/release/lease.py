@@ -36,6 +36,12 @@ class Times:
 
 
 TIMES: Final = Times()
+CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""Where there is one that goes on in a machine that is suspended, that one: the Lease runs out meanwhile."""
+
+
+def _now_s() -> float:
+    return time.clock_gettime(CLOCK)
 
 
 def _end(reason: str) -> NoReturn:
@@ -67,7 +73,7 @@ class LeaseLeadership:
 
     def check(self) -> None:
         """Raises ModelUnavailableError where this process does not lead, or cannot be sure of it."""
-        if time.monotonic() >= self._decides_until_s:
+        if _now_s() >= self._decides_until_s:
             raise ModelUnavailableError("this release service is not the active one")
 
     @asynccontextmanager
@@ -99,7 +105,7 @@ class LeaseLeadership:
         while True:
             await asyncio.sleep(self._times.renew_s)
             try:
-                async with asyncio.timeout(self._decides_until_s - time.monotonic()):
+                async with asyncio.timeout(self._decides_until_s - _now_s()):
                     while not await self._tried():
                         if self._holder() != self._identity:
                             self._lost(f"{self._holder() or 'nobody'} holds it")
@@ -109,7 +115,7 @@ class LeaseLeadership:
 
     async def _tried(self) -> bool:
         """Whether a try to take or renew the Lease came about; what keeps it from that is logged once."""
-        sent_s = time.monotonic()
+        sent_s = _now_s()
         try:
             taken = await asyncio.get_running_loop().run_in_executor(self._requests, self._take)
             reason = "" if taken or not self._holder() else f"{self._holder()} holds it"
@@ -131,7 +137,7 @@ class LeaseLeadership:
             return self._written(self._api.create_namespaced_lease, self._namespace, made)
         self._see(lease.spec)
         lasts_s = lease.spec.lease_duration_seconds or self._times.lease_s
-        if self._holder() not in ("", self._identity) and time.monotonic() - self._seen_at_s < lasts_s:
+        if self._holder() not in ("", self._identity) and _now_s() - self._seen_at_s < lasts_s:
             return False
         lease.spec = self._spec(lease.spec)
         return self._written(self._api.replace_namespaced_lease, self._name, self._namespace, lease)
@@ -171,7 +177,7 @@ class LeaseLeadership:
         """Remember since when it is as it is now."""
         seen = (spec.holder_identity or "", spec.renew_time, spec.lease_transitions)
         if seen != self._seen:
-            self._seen, self._seen_at_s = seen, time.monotonic()
+            self._seen, self._seen_at_s = seen, _now_s()
 
     def _holder(self) -> str:
         return str(self._seen[0]) if self._seen else ""

@@ -140,6 +140,19 @@ async def test_clocks_of_nodes_do_not_matter(api, clock):
         assert api.leases[PLACE]["spec"]["leaseTransitions"] == 5
 
 
+async def test_who_was_suspended_does_not_decide(api, monkeypatch):
+    """The machine slept and no monotonic clock went on but that of boot time; the Lease has run out meanwhile."""
+    if not hasattr(time, "CLOCK_BOOTTIME"):
+        pytest.skip("only Linux has a clock that goes on while the machine is suspended; run this on Linux")
+    async with candidates(api.port) as (first,):
+        real = time.clock_gettime
+        slept_s = {time.CLOCK_BOOTTIME: 2 * TIMES.deadline_s}
+        monkeypatch.setattr(time, "clock_gettime", lambda clock: real(clock) + slept_s.get(clock, 0.0))
+        assert not first.leads
+        await until(lambda: first.lost_s)
+        assert first.reason == "not renewed in time"
+
+
 async def test_of_two_who_take_it_at_once_one_leads(api):
     """Both have read that nobody holds it; the API server takes one write, by the version that was read."""
     metadata = {"name": "boneage-release", "namespace": "serving", "resourceVersion": "7"}
