@@ -157,6 +157,10 @@ def test_a_release_of_ages_without_sexes_is_published_and_calibrated_again(proje
     outputs = OnnxModel(CONTRACTS["boneage_regressor"], model_file(store.root, "boneage_regressor", 1))(hands)
     assert np.ptp(outputs["age_months"], axis=1).max() < 1e-3
 
+    retried = publish(tmp_path, **values)
+    assert (retried.returncode, "published already" in retried.stdout) == (0, True), retried.stderr
+    assert store.get() == release
+
     again = publish(tmp_path, **values | {"reader": None, "release": "2031.1.2", "turned_share": 0.2})
     assert again.returncode == 0, again.stderr
     second = ModelRepository(store.root).get()

@@ -2,6 +2,7 @@
 
 import pytest
 
+from services.core.adapters.publishing import publish_release, read_current, set_current
 from services.core.adapters.store import Store
 from services.core.domain.contracts import ENHANCER, SEGMENTER
 from services.core.errors import (
@@ -12,7 +13,7 @@ from services.core.errors import (
     UnknownReleaseError,
 )
 from tests.models import RELEASE_ID, publish_tiny, tiny_release
-from training.publish.store import check_release, may_move_pointer, published_weights, store_errors
+from training.publish.store import Attempt, check_release, may_move_pointer, published_weights, store_errors
 from training.run.exits import BadConfigurationError, FailedError, StoreUnwritableError
 
 
@@ -48,6 +49,33 @@ def test_the_pointer_is_the_release_services_where_there_is_one(store):
     assert may_move_pointer(store)
     store.create("releases/routing.json", b"{}")
     assert not may_move_pointer(store)
+
+
+def test_a_run_that_is_started_again_knows_its_own_release(store, tmp_path):
+    """By what it noted; what another configuration, another run or nobody noted is somebody else's."""
+    mine, fresh = Attempt(tmp_path / "work", "a"), tiny_release(release_id="tiny-2")
+    assert not mine.finished(store, RELEASE_ID)
+    mine.note(store, fresh)
+    assert not mine.finished(store, "tiny-2"), "it was stopped before"
+    publish_release(store, fresh, current=False)
+    assert not Attempt(tmp_path / "work", "b").finished(store, "tiny-2")
+    assert not Attempt(tmp_path / "elsewhere", "a").finished(store, "tiny-2")
+    assert not mine.finished(store, RELEASE_ID), "which is another release"
+    assert mine.finished(store, "tiny-2")
+    assert read_current(store) == "tiny-2", "it was stopped before the pointer"
+    set_current(store, RELEASE_ID)
+    assert mine.finished(store, "tiny-2")
+    assert read_current(store) == RELEASE_ID, "who goes back to another release is not overruled by a second try"
+
+
+def test_a_pointer_that_was_moved_since_stays(store, tmp_path):
+    """Somebody has decided anew, or a release service decides."""
+    mine, fresh = Attempt(tmp_path / "work", "a"), tiny_release(release_id="tiny-2")
+    mine.note(store, fresh)
+    publish_release(store, fresh, current=False)
+    publish_release(store, tiny_release(release_id="tiny-3"), current=True)
+    assert mine.finished(store, "tiny-2")
+    assert read_current(store) == "tiny-3"
 
 
 @pytest.mark.parametrize(

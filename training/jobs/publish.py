@@ -40,6 +40,7 @@ from training.publish.export import export, parity
 from training.publish.kinds import Kind, Measured, kind_of
 from training.publish.material import MEASURED, Material
 from training.publish.store import (
+    Attempt,
     check_release,
     may_move_pointer,
     numbered,
@@ -122,6 +123,10 @@ class PublishConfig(JobConfig):
 def run(config: PublishConfig) -> None:
     """Do all of it; nothing is written to the store before everything is proven."""
     store = Store(config.store)
+    attempt = Attempt(config.work, sha256(config.model_dump_json().encode()).hexdigest())
+    if attempt.finished(store, config.release):
+        print(f"release {config.release} was published already, by this run before it was stopped")
+        return
     check_release(store, config.release, config.signing_key)
     revision = _revision()
     versions = numbered(store, config.versions, config.models, new=config.weights)
@@ -171,7 +176,9 @@ def run(config: PublishConfig) -> None:
         card = _card(config, training, name)
         card |= {"git_revision": revision, "metrics": figures, "parity": agreement[name]}
         publish_model(store, CONTRACTS[name], config.versions[name], files[name], card)
+    attempt.note(store, release)
     publish_release(store, release, private_key=config.signing_key, current=may_move_pointer(store))
+    attempt.ended()
 
 
 def _networks(config: PublishConfig, training: Sequence[Radiograph], files: Mapping[str, Path]) -> dict[str, nn.Module]:

@@ -1,14 +1,18 @@
 """What the publishing job asks of the model store before it starts, and how it tells what the store answers."""
 
+import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 from services.core.adapters.model_repository import RELEASES, ROUTING
-from services.core.adapters.publishing import manifest_path, next_version, read_current, read_release
+from services.core.adapters.publishing import manifest_path, next_version, read_current, read_release, set_current
+from services.core.adapters.release_manifest import release_to_json
 from services.core.adapters.signing import sign
 from services.core.adapters.store import Store
-from services.core.domain.release import CARD, WEIGHTS
+from services.core.domain.release import CARD, WEIGHTS, Release
 from services.core.errors import (
     ConfigurationError,
     ModelContractError,
@@ -17,6 +21,8 @@ from services.core.errors import (
     UnknownReleaseError,
 )
 from training.run.exits import BadConfigurationError, FailedError, StoreUnwritableError
+
+NOTE: Final = "publishing.json"
 
 
 @contextmanager
@@ -70,3 +76,51 @@ def published_weights(store: Store, versions: Mapping[str, int], folder: Path) -
             found[model].parent.mkdir(parents=True, exist_ok=True)
             store.download(f"{model}/{version}/{WEIGHTS}", found[model])
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What a run is about to publish, noted in its folder: one that is started again knows a release as its own.
+
+    `config_sha256` is of the configuration: a release of the same id that was made with another is not what is wanted.
+    """
+
+    folder: Path
+    config_sha256: str
+
+    def note(self, store: Store, release: Release) -> None:
+        """To be called last before the release is published. Raises ReleaseError."""
+        noted = {
+            "config_sha256": self.config_sha256,
+            "manifest": json.loads(release_to_json(release)),
+            "current": read_current(store),
+        }
+        self._write(noted)
+
+    def ended(self) -> None:
+        """All is done: from here on the pointer is others' to move, also back."""
+        self._write(json.loads((self.folder / NOTE).read_text()) | {"current": None})
+
+    def _write(self, noted: Mapping[str, object]) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        partial = self.folder / f"{NOTE}.partial"
+        partial.write_text(json.dumps(noted) + "\n")
+        partial.replace(self.folder / NOTE)
+
+    def finished(self, store: Store, release_id: str) -> bool:
+        """Whether the release in the store is this run's, stopped after it was written; the pointer then names it too.
+
+        A pointer that somebody has moved since stays where it is. Raises ReleaseError.
+        """
+        note = self.folder / NOTE
+        if not store.exists(manifest_path(release_id)) or not note.exists():
+            return False
+        noted = json.loads(note.read_text())
+        # Digests are added as it is published; they are of versions, which never change.
+        found = json.loads(release_to_json(replace(read_release(store, release_id), files={})))
+        if (noted["config_sha256"], noted["manifest"]) != (self.config_sha256, found):
+            return False
+        if may_move_pointer(store) and read_current(store) == noted["current"]:
+            set_current(store, release_id)
+        self.ended()
+        return True
