@@ -5,6 +5,7 @@ It is how a cluster without a free GPU is told before anything is installed that
 
 import asyncio
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +14,7 @@ import yaml
 from kubernetes import client
 
 from services.cli.environment import Finding
+from services.cli.jobs_cluster import OWN_NAMESPACE
 from services.core.adapters.cluster import CALL_TIMEOUT_S, UNREACHED, connect, why
 from services.core.errors import ConfigurationError
 
@@ -21,7 +23,8 @@ DEADLINE_S: Final = 60.0
 PATIENCE_S: Final = 10.0
 """A pod that is Unschedulable for so long stays it: nodes that come later would take minutes."""
 LOOK_S: Final = 0.5
-OWN_NAMESPACE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+OWN_POD: Final = ("POD_NAME", "POD_UID")
+"""Variables that name the pod that asks, by the downward API."""
 ON_CPU: Final = "or run on the CPU: --set inference.runtime=onnxruntime"
 FIXES: Final[Mapping[str, str]] = {
     "Insufficient": "free what is asked for, or ask for less; a GPU: install its vendor's device plugin on the nodes",
@@ -53,12 +56,23 @@ async def check_schedulable(template: Path) -> Finding:
 async def _tried(api: client.CoreV1Api, pod: Pod) -> str:
     """Why no node takes the pod; nothing where one does. It is deleted in any case."""
     namespace = pod["metadata"].get("namespace") or _read(OWN_NAMESPACE)
-    pod["spec"].setdefault("activeDeadlineSeconds", round(2 * DEADLINE_S))  # should we be killed
+    # Should we be killed: the one ends it where it runs already, the other takes it away with us.
+    pod["spec"].setdefault("activeDeadlineSeconds", round(2 * DEADLINE_S))
+    if (owner := _own_pod(namespace)) is not None:
+        pod["metadata"].setdefault("ownerReferences", [owner])
     made = await asyncio.to_thread(api.create_namespaced_pod, namespace, pod, _request_timeout=CALL_TIMEOUT_S)
     try:
         return await _scheduled(api, made.metadata.name, namespace)
     finally:
         await asyncio.shield(asyncio.to_thread(_delete, api, made.metadata.name, namespace))
+
+
+def _own_pod(namespace: str) -> dict[str, str] | None:
+    """A reference to the pod that asks, where it is known and in that namespace: an owner elsewhere counts as gone."""
+    name, uid = (os.environ.get(variable, "") for variable in OWN_POD)
+    if not (name and uid and OWN_NAMESPACE.exists() and _read(OWN_NAMESPACE) == namespace):
+        return None
+    return {"apiVersion": "v1", "kind": "Pod", "name": name, "uid": uid}
 
 
 async def _scheduled(api: client.CoreV1Api, name: str, namespace: str) -> str:
