@@ -7,6 +7,7 @@ from deploy.chart_schemas import UndescribedError, schema_of, written
 from tests.charts.conftest import CHARTS, ROOT, parsed
 
 SERVING = ROOT / "charts/boneage"
+TRAINING = ROOT / "charts/boneage-training"
 FIRST = ROOT / "tests/charts/boneage-0.1.0.tgz"
 
 
@@ -73,6 +74,24 @@ def test_values_that_contradict_each_other_are_told(helm, values, told):
     done = helm("template", "boneage", SERVING, "--set", values)
     assert done.returncode != 0
     assert told in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("chart", "values", "peers"),
+    [
+        (SERVING, "store.url=s3://a/b", "store"),
+        (TRAINING, "store.url=s3://a/b", "store"),
+        (TRAINING, "labelStudio.enabled=true,labelStudio.image.repository=a", "annotator"),
+    ],
+)
+def test_what_is_open_to_everybody_is_told(helm, chart, values, peers):
+    """Whoever installs reads which peers to set; and no more once they are set."""
+    told = f"networkPolicy.peers.{peers}.peers"
+    command = ("install", "boneage", chart, "--dry-run=client", "--set", values)
+    assert told in helm(*command).stdout
+    done = helm(*command, "--set", f"{told}[0].ipBlock.cidr=10.0.0.1/32")
+    assert done.returncode == 0, done.stderr
+    assert told not in done.stdout
 
 
 def test_what_is_said_of_a_component_wins_over_the_defaults(helm):
