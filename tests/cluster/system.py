@@ -239,6 +239,8 @@ class System:
             return True
 
         until(all_ready, timeout_s=timeout_s, what=f"{', '.join(components) or 'all'} ready", every_s=1.0)
+        if not components:  # of the release services all are ready, and one takes up the Lease
+            until(lambda: "current" in self.releases("list", check=False), timeout_s=60, what="an active one")
 
     def nodes_of(self, component: str) -> list[str]:
         """Nodes of the ready pods of a component."""

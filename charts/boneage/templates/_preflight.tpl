@@ -34,7 +34,12 @@
 {{- if include "boneage.triesGpu" . }}
 {{- $command := list "boneage" "doctor" "--cluster" "--schedulable" "/etc/boneage/preflight/pod.yaml" }}
 {{- $mounts := list (dict "name" "preflight" "mountPath" "/etc/boneage/preflight" "readOnly" true) }}
-{{ include "boneage.task" (merge (dict "task" "gpu" "command" $command "roles" list "mounts" $mounts) $task) }}
+{{- /* The pod on trial belongs to this one, so that it goes with it whatever happens. */}}
+{{- $env := list }}
+{{- range $name, $field := dict "POD_NAME" "metadata.name" "POD_UID" "metadata.uid" }}
+{{- $env = append $env (dict "name" $name "valueFrom" (dict "fieldRef" (dict "fieldPath" $field))) }}
+{{- end }}
+{{ include "boneage.task" (merge (dict "task" "gpu" "command" $command "roles" list "mounts" $mounts "env" (toYaml $env)) $task) }}
 {{- end }}
 {{- end -}}
 
