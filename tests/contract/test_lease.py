@@ -5,8 +5,10 @@ What Kubernetes itself answers is shown by tests/cluster/test_lease.py.
 
 import asyncio
 import contextlib
+import threading
 import time
 from collections.abc import AsyncIterator
+from itertools import count
 
 import pytest
 from kubernetes import client
@@ -158,13 +160,12 @@ async def test_of_two_who_take_it_at_once_one_leads(api):
     metadata = {"name": "boneage-release", "namespace": "serving", "resourceVersion": "7"}
     api.leases[PLACE] = {"metadata": metadata, "spec": {}}
     both = [Candidate(api.port) for _ in range(2)]
-    writing: list[int] = []
+    writing, both_write = count(1), threading.Event()
 
     def wait_for_both() -> None:
-        writing.append(1)
-        deadline_s = time.monotonic() + 5
-        while len(writing) < 2 and time.monotonic() < deadline_s:
-            time.sleep(0.01)
+        if next(writing) >= len(both):
+            both_write.set()
+        both_write.wait(5)
 
     api.before_write = wait_for_both
     await until(lambda: any(one.leads for one in both))
