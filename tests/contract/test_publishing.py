@@ -28,25 +28,9 @@ from services.core.domain.contracts import CONTRACTS, ENHANCER, SEGMENTER
 from services.core.errors import ModelContractError, ReleaseError, UnknownReleaseError
 from tests.keys import make_keys
 from tests.models import RELEASE_ID, enhancer, publish_tiny, segmenter, tiny_release
-from tests.s3 import running_s3
 
 PUBLISHERS = 4
 CARD = {"trained_on": "nothing: made by hand"}
-
-
-@pytest.fixture(scope="module")
-def s3():
-    """One S3 server for all."""
-    with running_s3() as server:
-        yield server
-
-
-@pytest.fixture(params=["folder", "S3"])
-def url(request, tmp_path):
-    """A store of this test's own."""
-    if request.param == "S3":
-        return f"{request.getfixturevalue('s3').url}/{tmp_path.name}"
-    return str(tmp_path / "store")
 
 
 @pytest.fixture

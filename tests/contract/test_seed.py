@@ -20,7 +20,6 @@ from services.release.seed import Shipped, seed
 from services.release.sync import Syncer
 from tests.keys import make_keys
 from tests.models import RELEASE_ID, publish_tiny, tiny_release
-from tests.s3 import running_s3
 from tests.serving import child_environment
 
 AT_ONCE = 4
@@ -38,21 +37,6 @@ def shipped(tmp_path_factory, keys):
     root = tmp_path_factory.mktemp("shipped")
     publish_tiny(Store(str(root)), tiny_release(), private_key=keys.private)
     return Shipped.read(root)
-
-
-@pytest.fixture(scope="module")
-def s3():
-    """One S3 server for all."""
-    with running_s3() as server:
-        yield server
-
-
-@pytest.fixture(params=["folder", "S3"])
-def url(request, tmp_path):
-    """A store of this test's own."""
-    if request.param == "S3":
-        return f"{request.getfixturevalue('s3').url}/{tmp_path.name}"
-    return str(tmp_path / "store")
 
 
 def test_what_is_seeded_is_served_as_published(url, shipped, keys, tmp_path):
