@@ -3,6 +3,7 @@
 The GPU and multi-GPU paths follow torch's documentation; they were measured on CPU processes only.
 """
 
+import atexit
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -77,6 +78,7 @@ def choose_device(*, precision: AskedPrecision, kind: Literal["auto", "cpu", "cu
         return Device(chosen, arithmetic)
     if not distributed.is_initialized():
         distributed.init_process_group("nccl" if chosen == "cuda" else "gloo")
+        atexit.register(distributed.destroy_process_group)  # its threads, left alone, now and then abort the process
     return Device(chosen, arithmetic, distributed.get_rank(), distributed.get_world_size())
 
 
