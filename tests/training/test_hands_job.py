@@ -1,11 +1,10 @@
 """The job that prepares hands: as serving would, row by row, with what cannot be prepared named."""
 
+import asyncio
 import csv
-import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import cv2
@@ -16,13 +15,14 @@ import yaml
 torch = pytest.importorskip("torch", reason="needs the training extra: pip install -e '.[training]'")
 
 from services.core.domain.preprocess import hand_image  # noqa: E402
+from tests.waiting import until  # noqa: E402
 from training.data.radiographs import read_frame  # noqa: E402
 from training.data.rows import Rows  # noqa: E402
 from training.enhancement.hands import frame_masks, load_segmenter  # noqa: E402
 from training.models.enhancer import UNetGenerator  # noqa: E402
 from training.models.segmenter import FCDenseNet  # noqa: E402
 
-COUNT = 34
+COUNT = 20
 PATIENCE_S = 240
 
 
@@ -72,15 +72,15 @@ def failures(project):
 def test_killed_at_any_time_it_goes_on_and_names_what_it_could_not_prepare(project):
     """Killed twice, every row comes but the broken file's; mended, that one too; each is what serving makes."""
     command = config(project)
-    for rows in (1, 20):
+    for rows in (1, 12):
         job = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         workers = wait_for_rows(project, rows, job)
         job.send_signal(signal.SIGKILL)
         job.wait(PATIENCE_S)
-        wait_for(lambda workers=workers: not any(alive(pid) for pid in workers))
+        asyncio.run(until(lambda workers=workers: not any(alive(pid) for pid in workers), timeout_s=PATIENCE_S))
     done = ended(command)
     assert done.returncode == 0, done.stderr
-    assert "1 of 34 radiographs could not be prepared: 7" in done.stderr
+    assert "1 of 20 radiographs could not be prepared: 7" in done.stderr
     assert failures(project).keys() == {"7"}
     prepared = Rows.read(project / "hands")
     assert prepared.missing.tolist() == [7]
@@ -130,17 +130,9 @@ def wait_for_rows(project, rows, job):
         assert job.poll() is None, "the job ended early"
         return (project / "hands" / "rows.json").exists() and Rows.read(project / "hands").done.sum() >= rows
 
-    wait_for(there)
+    asyncio.run(until(there, timeout_s=PATIENCE_S))
     tasks = Path(f"/proc/{job.pid}/task").glob("*/children")
     return [int(pid) for file in tasks for pid in file.read_text().split()]
-
-
-def wait_for(condition):
-    """Look until it is so."""
-    end = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < end, "waited too long"
-        os.sched_yield()
 
 
 def alive(pid):
