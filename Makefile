@@ -12,7 +12,7 @@ HELM ?= .helm/helm
 PIP_AUDIT ?= .venv-audit/bin/pip-audit
 IMAGES_WANTED ?=
 
-.PHONY: help demo test test-training label-studio triton helm images bundle sbom audit charts cluster-test lint format bench soak protos clean
+.PHONY: help demo test test-training label-studio triton helm images bundle sbom audit charts cluster-test images-test lint format bench soak protos clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -84,7 +84,11 @@ charts: $(VENV)/.test helm ## Write what comes of the charts anew: schemas, exam
 
 cluster-test: $(VENV)/.training helm ## Build the images, install everything on the cluster of KUBECONFIG and disturb it; docs/kubernetes.md
 	$(PYTHON) -m deploy.images
-	$(BIN)/python -m pytest -s tests/images tests/cluster
+	$(BIN)/python -m pytest -s tests/cluster
+
+images-test: $(VENV)/.test ## Build the images, look into them and run them; needs Docker, docs/images.md
+	$(PYTHON) -m deploy.images
+	$(BIN)/python -m pytest tests/images
 
 lint: $(VENV)/.test ## ruff, mypy --strict, import contracts, protos
 	$(BIN)/ruff check .

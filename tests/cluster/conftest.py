@@ -11,13 +11,14 @@ import shutil
 import time
 import tomllib
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Final
 
 import pytest
 
 from tests.cluster.authority import Authority
-from tests.cluster.kube import ROOT, Cluster, run
+from tests.cluster.kube import ROOT, Cluster, Done, run
 from tests.cluster.system import System
 from tests.conftest import radiographs_folder
 
@@ -65,16 +66,26 @@ def images() -> str:
 
 
 @pytest.fixture(scope="session")
-def training_image(images: str, cluster: Cluster) -> str:
-    """Node that has the training image."""
+def training_load(images: str, cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Future[Done] | None]:
+    """The training image on its way to the first node, where a test wants it: the first tests use the minutes."""
+    if not any("training_image" in getattr(item, "fixturenames", ()) for item in request.session.items):
+        yield None
+        return
     loader = shlex.split(os.environ["CLUSTER_LOAD"])
-    with phase("load the training image"):
-        run(*loader, f"boneage/training:{images}", timeout_s=900, NODES=cluster.nodes[0])
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(run, *loader, f"boneage/training:{images}", timeout_s=900, NODES=cluster.nodes[0])
+
+
+@pytest.fixture(scope="session")
+def training_image(training_load: Future[Done], cluster: Cluster) -> str:
+    """Node that has the training image."""
+    with phase("wait for the training image"):
+        training_load.result()
     return cluster.nodes[0]
 
 
 @pytest.fixture(scope="session")
-def system(cluster: Cluster, images: str, tmp_path_factory: pytest.TempPathFactory) -> System:
+def system(cluster: Cluster, images: str, training_load: object, tmp_path_factory: pytest.TempPathFactory) -> System:
     """Namespaces, certificates, the store and a pod for the command line; the charts are installed by the tests."""
     folder = radiographs_folder() / "larger-radiographs" / "half"
     small = [path for path in sorted(folder.glob("*.png")) if path.stat().st_size < GREATEST_BYTES][:RADIOGRAPHS]

@@ -20,6 +20,7 @@ from tests.cluster.kube import ROOT, Cluster, Done, run
 from tests.cluster.small_set import main as draw_small_set
 from tests.cluster.system import CLIENTS, TRAINING, TRAINING_CHART, System, until
 from tests.conftest import radiographs_folder
+from training.run.exits import ExitCode
 
 CONFIGS: Final = ROOT / "tests/cluster/configs"
 CHART_NAME: Final = "training"
@@ -198,21 +199,22 @@ def test_a_release_that_learnt_nonsense_is_refused(training: Training) -> None:
 
 
 def test_active_learning_goes_on_once_the_labels_are_there(training: Training) -> None:
-    """The scheduled job asks, waits, and the next run learns from what has come in between."""
-    with phase("active learning"):
+    """A job asks and waits, and the next run, which the schedule starts, learns from what has come in between."""
+    with phase("active learning asks"):
+        assert training.jobs("submit", "active-learning", check=False).code == ExitCode.WAITING_FOR_LABELS
+    assert "waiting" in training.jobs("list").output
+    for name in _asked(training):
+        answer(training, name)
+    with phase("active learning goes on"):
         training.install("--set=jobs.active-learning.schedule=* * * * *")
-        until(lambda: _asked(training), timeout_s=150, what="questions", every_s=2)
-        until(lambda: "waiting" in training.jobs("list").output, timeout_s=120, what="a run that waits", every_s=2)
-        for name in _asked(training):
-            answer(training, name)
         until(lambda: training.file("/work/outlines/round-00/figures.json"), timeout_s=240, what="a round", every_s=2)
         training.install()
     assert json.loads(training.file("/work/outlines/round-00/figures.json"))["labels"] == 2
 
 
 def _asked(training: Training) -> list[str]:
-    done = training.cluster("exec", "files", "-n", TRAINING, "--", "ls", "/work/exchange/questions", check=False)
-    return [] if done.code else sorted({name.split(".")[0] for name in done.output.split()})
+    found = training.cluster("exec", "files", "-n", TRAINING, "--", "ls", "/work/exchange/questions").output
+    return sorted({name.split(".")[0] for name in found.split()})
 
 
 def answer(training: Training, name: str) -> None:

@@ -72,8 +72,16 @@ def expected(start: str, end: str, port: int) -> bool:
     return any((one, other, which) in allowed() for one in starts for other in ends for which in (asked, ANY))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def charts(serving: System) -> None:
+    """Both charts are installed."""
+    values, image = [HERE / "values/training.yaml"], f"--set=defaults.image.tag={serving.image_tag}"
+    done = serving.cluster.install(TRAINING_NAME, TRAINING_CHART, TRAINING, image, values=values)
+    assert not done.code, done.said
+
+
 @pytest.fixture(scope="module")
-def ends(system: System) -> dict[str, list[End]]:
+def ends(system: System, charts: None) -> dict[str, list[End]]:
     """Pods of every end, by its name, with the policies of all of them: also of hooks, and of what is not installed."""
     hidden = (
         (CHART, NAME, SERVING, ("serving", "s3", "triton"), ()),
