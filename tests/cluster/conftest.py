@@ -53,39 +53,49 @@ def cluster() -> Cluster:
     return Cluster(kubectl, _program("helm", "HELM"), nodes)
 
 
-@pytest.fixture(scope="session")
-def images() -> str:
-    """Tag of the images, once they are on the nodes: training's on one alone, since it is large."""
-    if not os.environ.get("CLUSTER_LOAD"):
-        pytest.skip("CLUSTER_LOAD names no command that puts the images of `make images` on the nodes")
-    tag = str(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"])
-    loader = shlex.split(os.environ["CLUSTER_LOAD"])
-    with phase("load images"):
-        run(*loader, *(f"boneage/{name}:{tag}" for name in IMAGES), timeout_s=600)
-    return tag
-
-
-@pytest.fixture(scope="session")
-def training_load(images: str, cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Future[Done] | None]:
-    """The training image on its way to the first node, where a test wants it: the first tests use the minutes."""
-    if not any("training_image" in getattr(item, "fixturenames", ()) for item in request.session.items):
-        yield None
-        return
-    loader = shlex.split(os.environ["CLUSTER_LOAD"])
+@pytest.fixture(scope="session", autouse=True)
+def loads(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[dict[str, Future[Done]]]:
+    """Images on their way to the nodes, as far as tests want them; those that want none use the minutes."""
+    wanted = {name for item in request.session.items for name in getattr(item, "fixturenames", ())}
+    loader = shlex.split(os.environ.get("CLUSTER_LOAD", ""))
+    names = [f"boneage/{image}:{image_tag()}" for image in (*IMAGES, "training")]
+    commands = {
+        "images": [*loader, *names[:-1]],
+        "training_image": ["env", f"NODES={cluster.nodes[0]}", *loader, names[-1]],
+    }
     with ThreadPoolExecutor(1) as pool:
-        yield pool.submit(run, *loader, f"boneage/training:{images}", timeout_s=900, NODES=cluster.nodes[0])
+        yield {
+            name: pool.submit(run, *command, timeout_s=900)
+            for name, command in commands.items()
+            if name in wanted and loader
+        }
+
+
+def image_tag() -> str:
+    """Tag of the images: the project's version."""
+    return str(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"])
 
 
 @pytest.fixture(scope="session")
-def training_image(training_load: Future[Done], cluster: Cluster) -> str:
-    """Node that has the training image."""
+def images(loads: dict[str, Future[Done]]) -> str:
+    """Tag of the images, once they are on the nodes."""
+    if "images" not in loads:
+        pytest.skip("CLUSTER_LOAD names no command that puts the images of `make images` on the nodes")
+    with phase("wait for the images"):
+        loads["images"].result()
+    return image_tag()
+
+
+@pytest.fixture(scope="session")
+def training_image(images: str, loads: dict[str, Future[Done]], cluster: Cluster) -> str:
+    """Node that has the training image: one alone, since it is large."""
     with phase("wait for the training image"):
-        training_load.result()
+        loads["training_image"].result()
     return cluster.nodes[0]
 
 
 @pytest.fixture(scope="session")
-def system(cluster: Cluster, images: str, training_load: object, tmp_path_factory: pytest.TempPathFactory) -> System:
+def system(cluster: Cluster, images: str, tmp_path_factory: pytest.TempPathFactory) -> System:
     """Namespaces, certificates, the store and a pod for the command line; the charts are installed by the tests."""
     folder = radiographs_folder() / "larger-radiographs" / "half"
     small = [path for path in sorted(folder.glob("*.png")) if path.stat().st_size < GREATEST_BYTES][:RADIOGRAPHS]

@@ -1,6 +1,6 @@
 """Leadership by a Lease, with the official client over real connections: one decides, and stops before another does.
 
-What Kubernetes itself answers is shown by tests/cluster/test_lease.py.
+What Kubernetes itself answers is shown by tests/cluster/test_0_lease.py.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""What `boneage jobs` makes of objects and of what it is told; against a cluster see tests/cluster/test_jobs.py."""
+"""What `boneage jobs` makes of objects and of what it is told; against a cluster see tests/cluster/test_8_jobs.py."""
 
 import copy
 import json
