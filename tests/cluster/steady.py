@@ -1,7 +1,8 @@
 """A client that never rests, run inside a pod: assesses radiographs and prints one line of JSON for each call.
 
 `steady.py ADDRESS CA FOLDER` makes one call after another through the client library, and beside it, as `raw`, the same
-without any second attempt. With `--busy` at the end it makes as many as it can, through the library.
+without any second attempt. With `--busy` at the end it makes as many as it can, through the library, and asks for
+pictures, so that all services have work.
 """
 
 import asyncio
@@ -45,10 +46,12 @@ async def call_on(kind: str, attempts: int, address: str, tls: Tls, requests: Re
         await asyncio.sleep(pause_s)
 
 
-def request_of(file: Path) -> assessment_pb2.AssessRequest:
+def request_of(file: Path, *, pictures: bool) -> assessment_pb2.AssessRequest:
     """A request for one radiograph, which is read whatever the gates say."""
-    radiograph = common_pb2.Radiograph(encoded=file.read_bytes())
-    return assessment_pb2.AssessRequest(radiograph=radiograph, sex=common_pb2.SEX_FEMALE, report_ungated=True)
+    return assessment_pb2.AssessRequest(
+        radiograph=common_pb2.Radiograph(encoded=file.read_bytes()),
+        sex=common_pb2.SEX_FEMALE, report_ungated=True, include_artifacts=pictures,
+    )  # fmt: skip
 
 
 async def main(address: str, ca: str, requests: Requests, *, busy: bool) -> None:
@@ -65,5 +68,6 @@ async def main(address: str, ca: str, requests: Requests, *, busy: bool) -> None
 
 if __name__ == "__main__":
     place, authority, folder, *options = sys.argv[1:]
-    found = [request_of(file) for file in sorted(Path(folder).glob("*.png"))]
-    asyncio.run(main(place, authority, found, busy="--busy" in options))
+    in_a_hurry = "--busy" in options
+    found = [request_of(file, pictures=in_a_hurry) for file in sorted(Path(folder).glob("*.png"))]
+    asyncio.run(main(place, authority, found, busy=in_a_hurry))
