@@ -47,6 +47,19 @@ def test_only_settings_that_there_are(render, example):
             assert len(container.get("env") or []) == len(environment(container)), "one is there twice"
 
 
+def test_a_clouds_role_reaches_every_account_that_opens_the_store(installed):
+    """That of the preflight, which tries it, is the release service's."""
+    found = installed("store.url=s3://a/b", "inference.runtime=triton", r"defaults.accountAnnotations.a\.b/role=reads",
+                      r"services.release.accountAnnotations.a\.b/role=writes")  # fmt: skip
+    roles = {
+        name.removeprefix("boneage-"): item["metadata"]["annotations"]["a.b/role"]
+        for (kind, name), item in found.items()
+        if kind == "ServiceAccount"
+    }
+    readers = ("assessment", *MODEL_SERVICES, "triton")
+    assert roles == dict.fromkeys(readers, "reads") | {"release": "writes", "preflight": "writes"}
+
+
 def test_threads_follow_the_cpu_limit(installed):
     """ONNX Runtime and OpenMP would count the node's cores."""
     for limit, threads in {"500m": 1, "1500m": 2, "3": 3, "2.5": 3}.items():

@@ -38,6 +38,12 @@ def test_each_job_is_a_cronjob_that_waits_to_be_submitted(rendered):
     assert suspended == {f"train-{job}": job != "active-learning" for job in JOBS}
 
 
+def test_a_clouds_role_is_that_of_the_jobs_account(rendered):
+    """It may take the place of a Secret with keys."""
+    account = rendered(r"accountAnnotations.a\.b/role=writes")["ServiceAccount", "train-job"]
+    assert account["metadata"]["annotations"] == {"a.b/role": "writes"}
+
+
 def test_failures_are_told_apart(rendered):
     """What is wrong for ever ends the Job, a disruption does not count; a run that waits for outlines ends well."""
     for job in JOBS:

@@ -93,7 +93,7 @@ spec:
 
 {{/* What every component has besides. */}}
 {{- define "boneage.surroundings" -}}
-{{ include "common.serviceAccount" . }}
+{{ include "common.serviceAccount" (merge (dict "annotations" .spec.accountAnnotations) .) }}
 {{- if .spec.disruptionBudget.enabled }}
 ---
 {{ include "common.disruptionBudget" . }}

@@ -70,12 +70,13 @@ spec:
         limits: {{ toJson (dict $spec.gpuResource (include "boneage.gpus" .)) }}
 {{- end -}}
 
-{{/* Metadata of an object of the hook. Takes root and weight. */}}
+{{/* Metadata of an object of the hook. Takes root, weight, and more annotations. */}}
 {{- define "boneage.hookMetadata" -}}
 {{- $annotations := dict
   "helm.sh/hook" "pre-install,pre-upgrade"
   "helm.sh/hook-weight" .weight
   "helm.sh/hook-delete-policy" "before-hook-creation,hook-succeeded" -}}
+{{- with .more }}{{ $annotations = merge $annotations . }}{{ end -}}
 {{- with .logs }}{{ $_ := set $annotations "helm.sh/hook-output-log-policy" . }}{{ end -}}
 {{- include "common.metadata" (dict "root" .root "name" "preflight" "annotations" $annotations) -}}
 {{- end -}}
