@@ -121,4 +121,4 @@ def node_loss() -> Callable[[str, str], object]:
     """`node_loss("cut" | "kill" | "restore", NODE)`."""
     if not os.environ.get("CLUSTER_NODE"):
         pytest.skip("CLUSTER_NODE names no command that loses a node: CLUSTER_NODE cut|kill|restore NODE")
-    return lambda what, node: run(*shlex.split(os.environ["CLUSTER_NODE"]), what, node, timeout_s=120)
+    return lambda what, node: run(*shlex.split(os.environ["CLUSTER_NODE"]), what, node, timeout_s=180)

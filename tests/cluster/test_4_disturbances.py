@@ -151,8 +151,6 @@ def test_scaling_by_load(steady: System) -> None:
             until(lambda: replicas(steady, "cam") == 3, timeout_s=180, what="scaled up", every_s=2)
             steady.ready("cam")
         until(lambda: replicas(steady, "cam") == 1, timeout_s=240, what="scaled down again", every_s=2)
-        steady.install("s3", "triton")
-        steady.ready()
     all_clean("autoscaling", steady, since, time.time())
 
 
@@ -176,6 +174,5 @@ def test_graphics_cards_are_asked_for(steady: System) -> None:
         )
         steady.cluster("uncordon", without)
         assert {pod["metadata"]["name"] for pod in steady.cluster.pods(SERVING, "triton")} == names
-        steady.install("s3", "triton")
         steady.ready()
     all_clean("gpu flavour", steady, since, time.time())
