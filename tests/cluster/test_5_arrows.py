@@ -75,8 +75,8 @@ def expected(start: str, end: str, port: int) -> bool:
 @pytest.fixture(scope="module", autouse=True)
 def charts(serving: System) -> None:
     """Both charts are installed."""
-    values, image = [HERE / "values/training.yaml"], f"--set=defaults.image.tag={serving.image_tag}"
-    done = serving.cluster.install(TRAINING_NAME, TRAINING_CHART, TRAINING, image, values=values)
+    values, options = [HERE / "values/training.yaml"], ("--set=data.existingClaim=",)
+    done = serving.cluster.install(TRAINING_NAME, TRAINING_CHART, TRAINING, *options, values=values)
     assert not done.code, done.said
 
 
@@ -157,7 +157,7 @@ def test_what_the_arrows_say_passes_and_nothing_else(system: System, ends: Mappi
     print(f"cluster: {len(ruled)} pairs with a rule, {passing} of them pass")
     assert {pair: what for pair, what in ruled.items() if (what == "open") != expected(*pair)} == {}
     assert {pair: what for pair, what in without.items() if what != "open"} == {}
-    assert passing > 60
+    assert passing > 50
 
 
 def test_accounts_may_do_nothing_but_what_they_need(cluster: Cluster, system: System) -> None:
