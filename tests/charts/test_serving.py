@@ -57,6 +57,9 @@ def test_a_clouds_role_reaches_every_account_that_opens_the_store(installed):
         if kind == "ServiceAccount"
     }
     readers = ("assessment", *MODEL_SERVICES, "triton")
+    openers = [item for item in found.values() if (pod := pod_of(item)) and "BONEAGE_STORE" in str(pod)]
+    assert {pod_of(item)["serviceAccountName"].removeprefix("boneage-") for item in openers} <= roles.keys()
+    assert len(openers) > 1
     assert roles == dict.fromkeys(readers, "reads") | {"release": "writes", "preflight": "writes"}
 
 

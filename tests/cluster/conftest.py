@@ -63,12 +63,15 @@ def loads(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[dict[str
         "images": [*loader, *names[:-1]],
         "training_image": ["env", f"NODES={cluster.nodes[0]}", *loader, names[-1]],
     }
-    with ThreadPoolExecutor(1) as pool:
+    pool = ThreadPoolExecutor(1)
+    try:
         yield {
             name: pool.submit(run, *command, timeout_s=900)
             for name, command in commands.items()
             if name in wanted and loader
         }
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def image_tag() -> str:

@@ -21,7 +21,7 @@ from services.core.errors import BoneageError
 
 PAUSE_S: Final = 1.2
 KINDS: Final = (("policy", 3), ("raw", 1))
-BUSY: Final = (("busy", 3),) * 4
+BUSY: Final = (("busy", 3),) * 3
 
 
 Requests = list[assessment_pb2.AssessRequest]

@@ -81,7 +81,7 @@ def charts(serving: System) -> None:
 
 
 @pytest.fixture(scope="module")
-def ends(system: System, charts: None) -> dict[str, list[End]]:
+def ends(system: System, charts: None) -> Iterator[dict[str, list[End]]]:
     """Pods of every end, by its name, with the policies of all of them: also of hooks, and of what is not installed."""
     hidden = (
         (CHART, NAME, SERVING, ("serving", "s3", "triton"), ()),
@@ -98,7 +98,9 @@ def ends(system: System, charts: None) -> dict[str, list[End]]:
             found.setdefault(name, []).append(_end(system.cluster.get("pod", pod, namespace)))
     for component in COMPONENTS:
         found[component] = [_end(pod) for pod in system.cluster.pods(SERVING, component) if is_ready(pod)]
-    return found
+    yield found
+    for name, (namespace, _, count) in STAND_INS.items():
+        system.cluster("delete", "pod", *(f"as-{name}-{number}" for number in range(count)), "-n", namespace)
 
 
 def _end(pod: dict[str, Any]) -> End:

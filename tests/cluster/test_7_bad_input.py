@@ -20,6 +20,12 @@ CASES = {
 }  # fmt: skip
 
 
+@pytest.fixture(scope="module", autouse=True)
+def nothing(system: System) -> None:
+    """Nothing is installed, whatever a test before has left."""
+    system.uninstall()
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_it_ends_with_what_to_do(system: System, case: str) -> None:
     """Within three minutes, with nothing half installed that a second try would stumble over."""

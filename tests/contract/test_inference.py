@@ -112,7 +112,7 @@ async def test_who_has_no_time_is_told_so(inference, timeout_s):
 
 
 async def test_more_than_can_wait_are_refused_at_once(inference):
-    """Those are told so while others still wait for their answers, and all others are answered."""
+    """Those are told so while half of the others still wait for their answers, which come."""
     ended_s: dict[str, list[float]] = {"answered": [], "refused": []}
 
     async def ask() -> None:
@@ -126,7 +126,7 @@ async def test_more_than_can_wait_are_refused_at_once(inference):
     await asyncio.gather(*(ask() for _ in range(MORE_THAN_WAIT)))
     assert ended_s["refused"]
     assert ended_s["answered"]
-    assert max(ended_s["refused"]) < max(ended_s["answered"])
+    assert max(ended_s["refused"]) < sorted(ended_s["answered"])[len(ended_s["answered"]) // 2]
 
 
 async def test_a_caller_that_goes_away_frees_its_place(inference):

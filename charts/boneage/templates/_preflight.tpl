@@ -46,6 +46,7 @@
 {{/* A pod that asks for what one Triton asks for, and for where it may run; it is never to start. */}}
 {{- define "boneage.gpuProbe" -}}
 {{- $spec := include "boneage.spec" (dict "root" .root "name" "triton") | fromYaml -}}
+{{- $limits := merge (dict $spec.gpuResource (include "boneage.gpus" .)) ($spec.resources.limits | default dict) -}}
 apiVersion: v1
 kind: Pod
 metadata:
@@ -66,8 +67,7 @@ spec:
       {{- include "common.container" (dict "root" .root "image" .spec.image) | nindent 6 }}
       command: ["true"]
       resources:
-        requests: {cpu: 1m, memory: 1Mi}
-        limits: {{ toJson (dict $spec.gpuResource (include "boneage.gpus" .)) }}
+        {{- toYaml (merge (dict "limits" $limits) $spec.resources) | nindent 8 }}
 {{- end -}}
 
 {{/* Metadata of an object of the hook. Takes root, weight, and more annotations. */}}

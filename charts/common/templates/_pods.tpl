@@ -43,6 +43,9 @@ imagePullSecrets:
 {{- with .spec.priorityClassName }}
 priorityClassName: {{ . }}
 {{- end }}
+{{- with .spec.runtimeClassName }}
+runtimeClassName: {{ . }}
+{{- end }}
 {{- with .spec.nodeSelector }}
 nodeSelector:
   {{- toYaml . | nindent 2 }}
