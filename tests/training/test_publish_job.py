@@ -132,7 +132,7 @@ def release_of(project, tmp_path, target, model, **changes):
     values = {
         "dataset": dataset, "masks": None, "hands": str(project / "hands"), "segmenter": None, "enhancer": None,
         "versions": PREPARING | {model: 1}, "reader": [str(tmp_path / "reader.pt")], "target": target,
-        "trained_with": {model: [str(tmp_path / "run.yaml")]}, "fitting_images": 4, "refused_share": 0.02,
+        "trained_with": {model: [str(tmp_path / "run.yaml")]}, "fitting_images": 2, "refused_share": 0.02,
         "signing_key": str(make_keys(tmp_path).private), "store": store.as_uri(),
     } | changes  # fmt: skip
     done = publish(tmp_path, **values)
