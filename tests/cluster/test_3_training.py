@@ -98,7 +98,7 @@ def _anybody(entry: tarfile.TarInfo) -> tarfile.TarInfo:
 
 @pytest.fixture(scope="module")
 def training(serving: System, training_image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Training]:
-    """Both charts, new releases rolled out by themselves, and a small set of real radiographs."""
+    """Both charts, new releases rolled out by themselves, and the prepared hands of a small set of real radiographs."""
     made = Training(serving, training_image)
     folder = tmp_path_factory.mktemp("small") / "set"
     draw_small_set(radiographs_folder(), folder)
@@ -115,6 +115,8 @@ def training(serving: System, training_image: str, tmp_path_factory: pytest.Temp
     made.put(folder, "/data")
     serving.install("s3", "triton", options=("--set=rollout.automatic=true",))
     serving.ready()
+    with phase("prepare hands"):
+        made.jobs("submit", "hands", "--config", str(CONFIGS / "hands.yaml"))
     serving.start_client(serving.cluster.nodes[0])
     yield made
     serving.cluster("delete", "pod", "steady", "-n", CLIENTS)
@@ -135,8 +137,6 @@ def test_a_release_of_a_job_that_was_killed_comes_to_answer(training: Training) 
     """Its pod is deleted in the middle; it goes on, publishes, and the gate lets it in, without a failed call."""
     system, since = training.system, time.time()
     before = json.loads(system.releases("list", "--json"))["routing"]["current"]
-    with phase("prepare hands"):
-        training.jobs("submit", "hands", "--config", str(CONFIGS / "hands.yaml"))
     with phase("fine-tune, killed in the middle"):
         following = training.started("submit", "transfer", "--config", str(CONFIGS / "transfer.yaml"))
         until(lambda: _steps(training) >= 20, timeout_s=120, what="some steps")
