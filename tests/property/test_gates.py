@@ -19,6 +19,8 @@ from services.core.domain.gates import (
 )
 
 grey = arrays(np.float32, st.tuples(st.integers(2, 40), st.integers(2, 40)), elements=st.floats(0, 1, width=32))
+levels = arrays(np.uint16, st.tuples(st.integers(2, 40), st.integers(2, 40))).map(lambda a: np.float32(a / 65535))
+"""Grey levels that a radiograph may have: the least above 0 is one of 16 bit."""
 seeds = st.integers(0, 2**32 - 1)
 BONES = np.array([(x, y) for x in (22, 48, 74) for y in (22, 48, 74)])
 
@@ -46,7 +48,7 @@ def drawn_bones(seed):
     return np.clip(cv2.GaussianBlur(image, (0, 0), 1.0) + rng.normal(0, 0.01, image.shape), 0, 1).astype(np.float32)
 
 
-@given(grey, st.floats(0.01, 100))
+@given(levels, st.floats(0.01, 100))
 def test_contrast_is_a_share_that_exposure_does_not_change(image, gain):
     """It lies in [0, 1] whatever the image, and is the same after a linear gain."""
     value = contrast(image)
