@@ -147,6 +147,7 @@ class Triton:
             "--metrics-address", LOOPBACK, "--metrics-port", str(self.metrics_port),
             f"--grpc-restricted-protocol=model-repository:admin-key={KEY}",
             f"--backend-config=python,shm-region-prefix-name={self._prefix}",
+            "--backend-config=python,stub-timeout-seconds=240",  # a loaded machine needs more than its 30 s
         ]  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from services.client import Tls, calling, connect
 from services.client.assessment import DEADLINE_S, SERVICE
 from services.core.errors import BoneageError
 
-PAUSE_S: Final = 1.2
+PAUSE_S: Final = 3.0
 KINDS: Final = (("policy", 3), ("raw", 1))
 BUSY: Final = (("busy", 3),) * 3
 

@@ -30,6 +30,8 @@ def test_the_api_server_takes_it(cluster: Cluster, namespace: str, chart, case) 
     for item in objects:
         if item["kind"] == "Pod":
             item["spec"].pop("priorityClassName", None)  # a class of the hospital's, which must be there for a pod
+    accounts = [item for item in objects if item["kind"] == "ServiceAccount"]  # a pod is refused without its own
+    cluster.apply(*({**item, "metadata": {**item["metadata"], "namespace": namespace}} for item in accounts))
     everything = yaml.safe_dump_all(objects)
     done = cluster("apply", "--dry-run=server", "--server-side", "-n", namespace, "-f", "-", stdin=everything)
     assert done.output.count("(server dry run)") == len(objects)

@@ -1,15 +1,19 @@
 """The smallest installation: nothing but the chart's own volumes, and models inside the services."""
 
 import json
+import re
+from pathlib import Path
 from typing import Final
 
 import pytest
 
 from tests.cluster.authority import NAME, SERVING
 from tests.cluster.conftest import phase
+from tests.cluster.kube import ROOT, run
 from tests.cluster.system import System
 
 OTHER_AUTHORITY: Final = "/etc/ssl/certs/ca-certificates.crt"
+DOCUMENTED: Final = ROOT / "docs" / "kubernetes.md"
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +42,26 @@ def test_helm_test_finds_all_well(on_volumes: System) -> None:
     """What the chart's own tests say."""
     done = on_volumes.helm("test", NAME)
     assert "Succeeded" in done.output
+
+
+def test_a_backup_brings_back_a_store_that_was_lost(on_volumes: System, tmp_path: Path) -> None:
+    """The commands of the docs, word by word; between the two nothing is left in the store."""
+    text = DOCUMENTED.read_text().split("## Backup and restore")[1].split("\n## ")[0]
+    backup, restore = re.findall(r"(?:^ {4}.*\n)+", text, re.MULTILINE)
+
+    def do(commands: str) -> None:
+        here = commands.replace("-n boneage", f"-n {SERVING}").replace("store.tar", str(tmp_path / "store.tar"))
+        run("bash", "-euc", here.replace("kubectl", on_volumes.cluster.kubectl))
+
+    before = on_volumes.kept()
+    with phase("backup, loss and restore"):
+        do(backup)
+        release = ("exec", f"deploy/{NAME}-release", "-c", "release", "-n", SERVING, "--")
+        on_volumes.cluster(*release, "find", "/srv/store", "-mindepth", "1", "-delete")
+        do(restore)
+        on_volumes.ready("release")
+    assert on_volumes.kept() == before
+    on_volumes.helm("test", NAME)
 
 
 def test_data_stay_when_the_chart_goes(on_volumes: System) -> None:

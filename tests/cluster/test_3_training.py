@@ -176,7 +176,7 @@ def test_a_release_that_learnt_nonsense_is_refused(training: Training) -> None:
     """Trained on shuffled ages and published alike: the same gate stops it, and says why."""
     system, since = training.system, time.time()
     labels = ("--set", "source.dataset.labels=$RADIOGRAPHS/shuffled.csv", "--set", "out=$RUNS/nonsense")
-    more = ("--set", 'stages=[{"trainable": [], "images": 1600, "learning_rate": 0.02}]')
+    more = ("--set", 'stages=[{"trainable": [], "images": 1600, "learning_rate": 0.02, "copies": 4, "cached": true}]')
     with phase("train on shuffled ages"):
         training.jobs("submit", "transfer", "--config", str(CONFIGS / "transfer.yaml"), *labels, *more)
     publish = ("--set", "dataset.labels=$RADIOGRAPHS/shuffled.csv", "--set", "reader=[$RUNS/nonsense/weights.pt]",

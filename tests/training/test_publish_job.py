@@ -68,6 +68,7 @@ def test_a_release_that_exists_is_left_as_it_is(tmp_path):
         ({"seed": None}, "seed"),
         ({"masks": None}, "a segmenter needs masks"),
         ({"backbone": None}, "a reader needs backbone"),
+        ({"reader": None, "ensemble": [{"backbone": "resnet18", "weights": ["a.pt"]}]}, "an ensemble needs reader"),
         ({"trained_with": {}}, "trained_with does not say how"),
         (
             {"target": {"kind": "category", "classes": ["a", "b"]}},
@@ -141,8 +142,14 @@ def release_of(project, tmp_path, target, model, **changes):
 
 
 def test_a_release_of_ages_without_sexes_is_published_and_calibrated_again(project, tmp_path):
-    """Both sexes are read as the unknown one; the same versions then make another release, with gates of its own."""
-    store, values = release_of(project, tmp_path, {"kind": "age"}, "boneage_regressor")
+    """Both sexes are read as the unknown one; the same versions then make another release, with gates of its own.
+
+    What reads is the mean of a network and of a published one.
+    """
+    embedded = read_settings(ModelSettings).model_repository / "boneage_regressor"
+    serving = max(embedded.glob("*/model.onnx"), key=lambda path: int(path.parent.name))
+    beside = [{"backbone": "tf_efficientnet_lite0", "weights": [str(serving)]}]
+    store, values = release_of(project, tmp_path, {"kind": "age"}, "boneage_regressor", ensemble=beside)
     release = store.get()
     by_sex = {
         sex: [(c.low_months, c.half_width_months) for c in release.interval_cells if c.sex == sex] for sex in SEX_ORDER
@@ -161,7 +168,7 @@ def test_a_release_of_ages_without_sexes_is_published_and_calibrated_again(proje
     assert (retried.returncode, "published already" in retried.stdout) == (0, True), retried.stderr
     assert store.get() == release
 
-    again = publish(tmp_path, **values | {"reader": None, "release": "2031.1.2", "turned_share": 0.2})
+    again = publish(tmp_path, **values | {"reader": None, "ensemble": [], "release": "2031.1.2", "turned_share": 0.2})
     assert again.returncode == 0, again.stderr
     second = ModelRepository(store.root).get()
     assert (second.id, second.models, second.interval_cells) == ("2031.1.2", release.models, release.interval_cells)

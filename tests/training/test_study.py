@@ -57,16 +57,16 @@ def test_a_study_is_done_unit_by_unit_and_reports_what_is_there(values, tmp_path
     run(StudyConfig(**values, runs_a_start=1))
     report = tmp_path / "study" / "report.md"
     first = next((tmp_path / "study" / "runs").iterdir())
-    begun = (first / "predictions.npz").stat().st_mtime_ns
+    begun = (first / "errors.npz").stat().st_mtime_ns
     assert "1 of 4 runs are complete" in report.read_text()
     run(StudyConfig(**values))
     text = report.read_text()
     assert "4 of 4 runs are complete" in text
     assert re.search(r"\| head \| [+-]\d+\.\d\d \([+-]", text)
     assert "- female: it " in text
-    assert (first / "predictions.npz").stat().st_mtime_ns == begun
+    assert (first / "errors.npz").stat().st_mtime_ns == begun
     assert all(cv2.imread(str(tmp_path / "study" / name)) is not None for name in ("mae.png", "loss.png"))
-    assert len(np.load(tmp_path / "study" / "runs" / "head-female-1" / "predictions.npz")["rows"]) == 5
+    assert len(np.load(tmp_path / "study" / "runs" / "head-female-1" / "errors.npz")["rows"]) == 5
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from training.data.radiographs import Radiograph
 from training.enhancement.hands import enhance, frame_masks, segmented_hand
 from training.evaluation.typicality import NAMES
 from training.models.enhancer import UNetGenerator
-from training.models.regressor import TransferNetwork
+from training.models.ensemble import Reader
 from training.models.segmenter import FCDenseNet
 from training.models.served import by_thirds
 from training.run.precision import cpu_autocast
@@ -30,7 +30,7 @@ class Chain:
 
     segmenter: FCDenseNet
     enhancer: UNetGenerator
-    reader: TransferNetwork
+    reader: Reader
     maximum_structure_change: float
 
     def features(self, hands: Image, *, batch_size: int = 8) -> NDArray[np.float32]:

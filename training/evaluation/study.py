@@ -17,6 +17,8 @@ from training.run.journal import Value, read_journal
 mpl.use("Agg")
 PACED: Final = "paced"
 SMOOTHED: Final = 7
+ERRORS: Final = "errors.npz"
+"""What a complete run leaves: `rows` (N,) of the prepared hands, and how far it reads them too old (N,), in months."""
 Key = tuple[str, str]
 
 
@@ -44,8 +46,8 @@ class Outcome:
     @classmethod
     def read(cls, folder: Path, arm: Arm, cohort: str, seed: int) -> "Outcome":
         """From the folder of the run."""
-        stored = np.load(folder / "predictions.npz")
-        errors = np.abs(stored["predicted"].astype(np.float64) - stored["reference"])
+        stored = np.load(folder / ERRORS)
+        errors = np.abs(stored["errors"].astype(np.float64))
         return cls(arm, cohort, seed, stored["rows"], errors, read_journal(folder))
 
 

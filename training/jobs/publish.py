@@ -21,7 +21,7 @@ from torch import nn
 from services.core.adapters.model_repository import preprocessing_sha256
 from services.core.adapters.publishing import publish_model, publish_release
 from services.core.adapters.store import Store
-from services.core.domain.contracts import CONTRACTS, ENHANCER, SEGMENTER, SEX_ORDER
+from services.core.domain.contracts import CONTRACTS, ENHANCER, SEGMENTER
 from services.core.domain.gates import GateThresholds
 from services.core.domain.release import Release
 from training.data.masks import read_masks
@@ -33,12 +33,11 @@ from training.evaluation.gating import Chain, fitting_sets, thresholds
 from training.evaluation.measure import OnnxModel, segmenter_dice
 from training.evaluation.typicality import fit_typicality
 from training.jobs.command import JobConfig, command
-from training.models.regressor import TransferNetwork
 from training.models.served import ServedReader, ServedSegmenter
-from training.publish.averaging import mean_weights
 from training.publish.export import export, parity
 from training.publish.kinds import Kind, Measured, kind_of
 from training.publish.material import MEASURED, Material
+from training.publish.reader import Member, read_reader
 from training.publish.store import (
     Attempt,
     check_release,
@@ -55,7 +54,6 @@ NOTICE = (
     "and other non-commercial use; cite Halabi SS et al., Radiology 2018;290(2):498-503. Not a medical device."
 )
 GATING: Final = ("validation", "calibration")
-UNKNOWN: Final = SEX_ORDER.index("unknown")
 
 
 class PublishConfig(JobConfig):
@@ -79,6 +77,7 @@ class PublishConfig(JobConfig):
     enhancer: Path | None = None
     reader: Annotated[list[Path], Field(min_length=1)] | None = None  # of one descent: their weights are averaged
     backbone: str | None = None
+    ensemble: list[Member] = Field(default_factory=list)  # other networks: their mean with the reader is what is served
     target: Annotated[AgeTarget | CategoryTarget, Field(discriminator="kind")] = AgeTarget()
     trained_with: dict[str, list[Path]] = Field(default_factory=dict)
     maximum_structure_change: float
@@ -96,6 +95,8 @@ class PublishConfig(JobConfig):
             raise ValueError("a segmenter needs masks, the outlines that score it")
         if self.reader and self.backbone is None:
             raise ValueError("a reader needs backbone, the network that its weights belong to")
+        if self.ensemble and not self.reader:
+            raise ValueError("an ensemble needs reader, the first of its networks")
         if not set(self.versions) <= set(self.models):
             raise ValueError(f"versions may only name {', '.join(self.models)}")
         if unexplained := [name for name in self.weights if name not in self.trained_with]:
@@ -107,6 +108,11 @@ class PublishConfig(JobConfig):
         """Weights by model, of those models that have some here."""
         given = {SEGMENTER: self.segmenter, ENHANCER: self.enhancer, self.kind.model: self.reader}
         return {name: weights for name, weights in given.items() if weights is not None}
+
+    @property
+    def members(self) -> list[Member]:
+        """The networks whose mean is served; none where the reader is one that the store has."""
+        return [Member(self.backbone, self.reader), *self.ensemble] if self.reader and self.backbone else []
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -190,8 +196,8 @@ def _networks(config: PublishConfig, training: Sequence[Radiograph], files: Mapp
         networks[SEGMENTER] = ServedSegmenter(segmenter)
     if config.enhancer:
         networks[ENHANCER] = enhancer
-    if config.reader:
-        reader = _reader(config, sex_columns(training))
+    if config.members:
+        reader = read_reader(config.members, config.target, sex_columns(training))
         chain = Chain(segmenter, enhancer, reader, config.maximum_structure_change)
         sets = fitting_sets(chain, training, count=config.fitting_images, seed=config.seed)
         kind = config.kind
@@ -249,25 +255,6 @@ def _card(config: PublishConfig, training: Sequence[Radiograph], name: str) -> d
     if name == config.kind.model:
         card["training_ids"] = [radiograph.id for radiograph in training]
     return card
-
-
-def _reader(config: PublishConfig, sexes: NDArray[np.int64]) -> TransferNetwork:
-    """The network that reads; of a sex that none of its training radiographs (N,) had it knows what it does of unknown.
-
-    Raises BadConfigurationError where the weights are not its own.
-    """
-    assert config.backbone is not None
-    assert config.reader is not None
-    network = TransferNetwork(config.backbone, config.target.outputs)
-    try:
-        network.load_state_dict(mean_weights([torch.load(path, weights_only=True)["model"] for path in config.reader]))
-    except (OSError, RuntimeError, KeyError, ValueError) as error:
-        raise BadConfigurationError(f"{config.backbone} from {', '.join(map(str, config.reader))}: {error}") from error
-    if isinstance(config.target, AgeTarget):
-        for column in set(range(len(SEX_ORDER))) - {UNKNOWN, *sexes.tolist()}:
-            network.head.weight.data[column] = network.head.weight.data[UNKNOWN]
-            network.head.bias.data[column] = network.head.bias.data[UNKNOWN]
-    return network.eval()
 
 
 def _revision() -> str:

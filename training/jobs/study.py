@@ -19,7 +19,7 @@ from pydantic import Field, model_validator
 from services.core.domain.contracts import SEX_ORDER
 from training.data.radiographs import Radiograph
 from training.enhancement.clahe import equalised
-from training.evaluation.study import Arm, Outcome, write_report
+from training.evaluation.study import ERRORS, Arm, Outcome, write_report
 from training.jobs.command import JobConfig, command
 from training.jobs.source import Source, examples, network
 from training.run.checkpoint import Checkpoint
@@ -103,7 +103,7 @@ def run(config: StudyConfig) -> None:
     """Do the runs that are missing, then write the report; also after each cohort, so that it can be read early."""
     cv2.setNumThreads(1)
     planned = list(units(config))
-    missing = [unit for unit in planned if not (config.out / "runs" / unit.name / "predictions.npz").exists()]
+    missing = [unit for unit in planned if not (config.out / "runs" / unit.name / ERRORS).exists()]
     radiographs = config.source.dataset.read()
     for unit in missing[: config.runs_a_start]:
         LOG.info("%s, %d of %d", unit.name, planned.index(unit) + 1, len(planned))
@@ -118,7 +118,7 @@ def report(config: StudyConfig) -> None:
     outcomes = [
         Outcome.read(config.out / "runs" / unit.name, unit.arm, unit.cohort, unit.seed)
         for unit in units(config)
-        if (config.out / "runs" / unit.name / "predictions.npz").exists()
+        if (config.out / "runs" / unit.name / ERRORS).exists()
     ]
     if outcomes:
         write_report(
@@ -160,7 +160,7 @@ def _run(config: StudyConfig, unit: Unit, folder: Path, radiographs: Sequence[Ra
         )  # fmt: skip
     reported = parts[REPORTED]
     ages = unit.target.months(learning.predict(reported), reported.sexes)
-    _save(folder / "predictions.npz", rows=reported.rows, reference=reported.labels, predicted=ages)
+    _save(folder / ERRORS, rows=reported.rows, errors=(ages - reported.labels).astype(np.float32))
     (folder / "last.pt").unlink()
 
 
@@ -174,7 +174,7 @@ def _cohort(source: Source, unit: Unit, radiographs: Sequence[Radiograph]) -> Ex
 
 def _save(path: Path, **arrays: NDArray[np.generic]) -> None:
     partial = path.with_suffix(".partial.npz")
-    np.savez(partial, allow_pickle=False, **arrays)
+    np.savez_compressed(partial, allow_pickle=False, **arrays)
     partial.replace(path)
 
 

@@ -47,21 +47,22 @@ def load_exported(network: nn.Module, path: Path, example: Tensor, *, prefix: st
 
 def load_exported_reader(
     network: TransferNetwork, path: Path, example: Tensor, *, contract: ModelContract, scale: float, offset: float
-) -> None:
+) -> bool:
     """Give `network` the weights of a published reader: those of its backbone as `load_exported` does, and its head.
 
     The head comes back only from a file of this `contract`, whose outputs are the head's times `scale` plus `offset`;
-    from another it stays as it is, being that of another question.
+    from another it stays as it is, being that of another question. Returns whether it came back.
     """
     load_exported(network.backbone, path, example, prefix="network.backbone.")
     graph = onnx.load(str(path)).graph
     if [output.name for output in graph.output] != [output.name for output in contract.outputs]:
-        return
+        return False
     _, activation, bias, _ = (output.name for output in contract.outputs)
     count = network.head.out_features
     weight = _behind(graph, activation, (count, network.head.in_features, 1, 1))[:, :, 0, 0] / scale
     offsets = (_behind(graph, bias, (count,)) - offset) / scale
     network.head.load_state_dict({"weight": torch.from_numpy(weight), "bias": torch.from_numpy(offsets)})
+    return True
 
 
 def _behind(graph: onnx.GraphProto, output: str, shape: tuple[int, ...]) -> NDArray[np.float32]:

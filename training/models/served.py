@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from training.models.regressor import TransferNetwork
+from training.models.ensemble import Reader
 from training.models.segmenter import FCDenseNet
 
 
@@ -57,7 +57,7 @@ class ServedReader(nn.Module):
     plus the bias stays the output (paper 2.5).
     """
 
-    def __init__(self, network: TransferNetwork, typicality: Typicality, *, scale: float, offset: float) -> None:
+    def __init__(self, network: Reader, typicality: Typicality, *, scale: float, offset: float) -> None:
         super().__init__()
         self.network = network
         self.register_buffer("head_weight", network.head.weight.detach()[:, :, None, None] * scale)

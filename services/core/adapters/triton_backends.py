@@ -32,9 +32,12 @@ class Backend:
         self.turns: dict[Version, int] = {}
         self.calls = 0
         self._misses = 0
+        self._closed = False
 
     async def ask(self, versions: Collection[Version]) -> None:
-        """Ask which of `versions` are ready here."""
+        """Ask which of `versions` are ready here; nothing is, once the connection is closed."""
+        if self._closed:  # between the decision to ask and its turn in the event loop
+            return
         with self.calling():
             answers = await asyncio.gather(*map(self._is_ready, versions), return_exceptions=True)
         failures = [answer for answer in answers if isinstance(answer, BaseException)]
@@ -55,6 +58,12 @@ class Backend:
             yield
         finally:
             self.calls -= 1
+
+    async def close(self) -> None:
+        """Close the connection; a call under way ends with an error, so that none should be."""
+        self._closed = True
+        self.ready.clear()
+        await self.client.close()
 
     async def _is_ready(self, version: Version) -> bool:
         model, number = version
@@ -115,7 +124,7 @@ class Backends:
         for asking in self._asking.values():
             asking.cancel()
         for backend in (*self._known.values(), *self._leaving):
-            await backend.client.close()
+            await backend.close()
 
     async def _follow_addresses(self) -> None:
         while True:
@@ -137,7 +146,7 @@ class Backends:
         self._known = {address: self._known.get(address) or Backend(address) for address in addresses}
         for backend in [backend for backend in self._leaving if not backend.calls]:
             self._leaving.remove(backend)
-            await backend.client.close()
+            await backend.close()
 
     async def _ask_all(self, version: Version) -> None:
         """Ask all servers for one version; callers who want to know the same at once ask but once."""

@@ -1,0 +1,85 @@
+"""The network that a release reads with, from the weights that its configuration names."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
+from torch import Tensor
+
+from services.core.domain.contracts import CONTRACTS, SEX_ORDER
+from training.models.backbones import PROBE_PX
+from training.models.ensemble import Ensemble, Reader
+from training.models.exported import load_exported_reader
+from training.models.regressor import TransferNetwork
+from training.publish.averaging import mean_weights
+from training.publish.kinds import kind_of
+from training.run.exits import BadConfigurationError
+from training.transfer.target import AgeTarget, CategoryTarget
+
+EXPORTED: Final = ".onnx"
+UNKNOWN: Final = SEX_ORDER.index("unknown")
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A network: its backbone, and `weights.pt` of runs of one descent, which are averaged, or one `model.onnx`."""
+
+    backbone: str
+    weights: list[Path]
+
+
+def read_reader(
+    members: Sequence[Member], target: AgeTarget | CategoryTarget, sexes: NDArray[np.int64]
+) -> Reader:  # fmt: skip
+    """The network, or the mean of several; of a sex that none of the radiographs (N,) had it knows what of unknown.
+
+    Raises BadConfigurationError where weights are not their backbone's, or the members do not go together.
+    """
+    networks = [_network(member, target) for member in members]
+    try:
+        reader: Reader = networks[0] if len(networks) == 1 else Ensemble(networks).eval()
+        with torch.inference_mode():
+            reader(torch.zeros(1, 1, PROBE_PX, PROBE_PX))
+    except ValueError as error:
+        raise BadConfigurationError(str(error)) from error
+    if isinstance(target, AgeTarget):
+        for column in set(range(len(SEX_ORDER))) - {UNKNOWN, *sexes.tolist()}:
+            reader.head.weight.data[column] = reader.head.weight.data[UNKNOWN]
+            reader.head.bias.data[column] = reader.head.bias.data[UNKNOWN]
+    return reader
+
+
+def _network(member: Member, target: AgeTarget | CategoryTarget) -> TransferNetwork:
+    network = TransferNetwork(member.backbone, target.outputs)
+    exported = any(path.suffix == EXPORTED for path in member.weights)
+    try:
+        if exported:
+            _load_published(network, member.weights, target)
+        else:
+            network.load_state_dict(mean_weights([_trained(path) for path in member.weights]))
+    except (OSError, RuntimeError, KeyError, ValueError, DecodeError) as error:
+        places = ", ".join(map(str, member.weights))
+        raise BadConfigurationError(f"{member.backbone} from {places}: {error}") from error
+    return network.eval()
+
+
+def _trained(path: Path) -> dict[str, Tensor]:
+    weights: dict[str, Tensor] = torch.load(path, weights_only=True)["model"]
+    return weights
+
+
+def _load_published(network: TransferNetwork, paths: Sequence[Path], target: AgeTarget | CategoryTarget) -> None:
+    if len(paths) > 1:
+        raise ValueError("a published version has lost the statistics of its batch norms: it has no mean with others")
+    kind = kind_of(target)
+    example = torch.zeros(1, 1, PROBE_PX, PROBE_PX)
+    whole = load_exported_reader(
+        network, paths[0], example, contract=CONTRACTS[kind.model], scale=kind.scale, offset=kind.offset
+    )
+    if not whole:
+        raise ValueError("it answers another question")
