@@ -38,7 +38,7 @@ class Call:
     failed: str = ""
 
 
-def until(condition: Callable[[], Any], *, timeout_s: float, what: str, every_s: float = 0.5) -> Any:
+def until(condition: Callable[[], Any], *, timeout_s: float, what: str, every_s: float = 2.0) -> Any:
     """What `condition` gives once it gives anything. Raises AssertionError with `what` where it never does."""
     end = time.monotonic() + timeout_s
     while not (found := condition()):

@@ -59,7 +59,7 @@ def test_a_backup_brings_back_a_store_that_was_lost(on_volumes: System, tmp_path
         release = ("exec", f"deploy/{NAME}-release", "-c", "release", "-n", SERVING, "--")
         on_volumes.cluster(*release, "find", "/srv/store", "-mindepth", "1", "-delete")
         do(restore)
-        on_volumes.ready("release")
+        on_volumes.ready()
     assert on_volumes.kept() == before
     on_volumes.helm("test", NAME)
 

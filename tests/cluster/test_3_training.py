@@ -139,7 +139,7 @@ def test_a_release_of_a_job_that_was_killed_comes_to_answer(training: Training) 
     before = json.loads(system.releases("list", "--json"))["routing"]["current"]
     with phase("fine-tune, killed in the middle"):
         following = training.started("submit", "transfer", "--config", str(CONFIGS / "transfer.yaml"))
-        until(lambda: _steps(training) >= 20, timeout_s=120, what="some steps")
+        until(lambda: _steps(training) >= 20, timeout_s=180, what="some steps", every_s=1)
         first = training.pods("transfer")[-1]["metadata"]["name"]
         training.cluster("delete", "pod", first, "-n", TRAINING, "--wait=false")
         said = following.communicate(timeout=240)[0]
@@ -156,7 +156,6 @@ def test_a_release_of_a_job_that_was_killed_comes_to_answer(training: Training) 
             lambda: "CURRENT" in training.outcome("2031.1.1").upper(),
             timeout_s=300,
             what="the release promoted",
-            every_s=2,
         )
     until(lambda: system.calls(since)[-1].release == "2031.1.1", timeout_s=60, what="a call that names it")
     system.releases("rollback", "--reason", "to try it")
@@ -189,7 +188,6 @@ def test_a_release_that_learnt_nonsense_is_refused(training: Training) -> None:
             lambda: "REFUSED" in training.outcome("2031.1.2").upper(),
             timeout_s=300,
             what="the release refused",
-            every_s=2,
         )
     reason = training.outcome("2031.1.2")
     assert "months" in reason
@@ -207,7 +205,7 @@ def test_active_learning_goes_on_once_the_labels_are_there(training: Training) -
         answer(training, name)
     with phase("active learning goes on"):
         training.install("--set=jobs.active-learning.schedule=* * * * *")
-        until(lambda: training.file("/work/outlines/round-00/figures.json"), timeout_s=240, what="a round", every_s=2)
+        until(lambda: training.file("/work/outlines/round-00/figures.json"), timeout_s=240, what="a round")
         training.install()
     assert json.loads(training.file("/work/outlines/round-00/figures.json"))["labels"] == 2
 

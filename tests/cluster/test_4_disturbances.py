@@ -98,12 +98,7 @@ def test_a_node_that_is_lost(steady: System, node_loss: NodeLoss, how: str) -> N
         node_loss(how, node)
         try:
             until(lambda: not node_ready(steady, node), timeout_s=90, what="the loss noticed")
-            until(
-                lambda: whole_on(steady, steady.cluster.nodes[0]),
-                timeout_s=240,
-                what="all on the other node",
-                every_s=2,
-            )
+            until(lambda: whole_on(steady, steady.cluster.nodes[0]), timeout_s=240, what="all on the other node")
         finally:
             node_loss("restore", node)
         until(lambda: node_ready(steady, node), timeout_s=120, what="the node back")
@@ -130,7 +125,7 @@ def test_scaling_by_hand(steady: System) -> None:
         steady.ready("regression")
         newest = max(steady.cluster.pods(SERVING, "regression"), key=lambda pod: pod["metadata"]["creationTimestamp"])
         began = time.monotonic()
-        until(lambda: handled(steady, newest) > 0, timeout_s=30, what="load on the new pod")
+        until(lambda: handled(steady, newest) > 0, timeout_s=30, what="load on the new pod", every_s=0.5)
         print(f"cluster: load on a new pod after {time.monotonic() - began:.1f} s", flush=True)
         scale(steady, "regression", 1)
         until(lambda: len(steady.cluster.pods(SERVING, "regression")) == 1, timeout_s=90, what="one pod")
@@ -146,11 +141,11 @@ def test_scaling_by_load(steady: System) -> None:
     hpa = ("s3", "triton", "autoscaling")
     with phase("autoscaling"):
         steady.install(*hpa)
-        until(lambda: replicas(steady, "cam") == 1, timeout_s=180, what="scaled down to the least", every_s=2)
+        until(lambda: replicas(steady, "cam") == 1, timeout_s=180, what="scaled down to the least")
         with loaded(steady, "cam"):
-            until(lambda: replicas(steady, "cam") == 3, timeout_s=180, what="scaled up", every_s=2)
+            until(lambda: replicas(steady, "cam") == 3, timeout_s=180, what="scaled up")
             steady.ready("cam")
-        until(lambda: replicas(steady, "cam") == 1, timeout_s=240, what="scaled down again", every_s=2)
+        until(lambda: replicas(steady, "cam") == 1, timeout_s=240, what="scaled down again")
     all_clean("autoscaling", steady, since, time.time())
 
 
