@@ -10,6 +10,7 @@ from tests.cluster.authority import COMPONENTS, NAME, SERVING
 from tests.cluster.kube import Object, is_ready
 from tests.cluster.system import CLIENTS, System
 
+SPREADING_TURNS: Final = 3
 READ_METRICS: Final = (
     "import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:9100/metrics', timeout=5).read().decode())"
 )
@@ -55,14 +56,20 @@ def shown_certificate(system: System, component: str = "assessment") -> str:
 
 
 def spread(system: System) -> None:
-    """Have a pod of every component on every node again: after a drain all are on one."""
-    nodes = set(system.cluster.nodes)
-    for component in COMPONENTS:
-        if set(system.nodes_of(component)) != nodes:
+    """Have a pod of every component on every node again: after a drain all are on one, which is then less preferred."""
+    for _ in range(SPREADING_TURNS):
+        for component in crowded(system):
             system.cluster("rollout", "restart", f"deployment/{NAME}-{component}", "-n", SERVING)
-    system.ready()
-    away = {component: found for component in COMPONENTS if set(found := system.nodes_of(component)) != nodes}
-    assert not away, away
+        system.ready()
+        if not crowded(system):
+            return
+    raise AssertionError(f"not on every node: {crowded(system)}")
+
+
+def crowded(system: System) -> dict[str, list[str]]:
+    """Components that have no pod on some node, with the nodes where they have one."""
+    nodes = set(system.cluster.nodes)
+    return {name: found for name in COMPONENTS if set(found := system.nodes_of(name)) != nodes}
 
 
 @contextmanager
@@ -76,7 +83,7 @@ def watching(system: System, least: dict[str, int]) -> Iterator[None]:
             for component in COMPONENTS:
                 own = [p for p in pods if p["metadata"]["labels"].get("app.kubernetes.io/component") == component]
                 least[component] = min(least.get(component, len(own)), len(own))
-            done.wait(0.5)
+            done.wait(1.0)
 
     thread = threading.Thread(target=look)
     thread.start()

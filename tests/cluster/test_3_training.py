@@ -207,6 +207,7 @@ def test_active_learning_goes_on_once_the_labels_are_there(training: Training) -
         training.install("--set=jobs.active-learning.schedule=* * * * *")
         until(lambda: training.file("/work/outlines/round-00/figures.json"), timeout_s=240, what="a round")
         training.install()
+        training.cluster("delete", "job", "--all", "-n", TRAINING)  # the next one that the schedule has begun
     assert json.loads(training.file("/work/outlines/round-00/figures.json"))["labels"] == 2
 
 
