@@ -1,7 +1,9 @@
 """Networks that are served as one: their mean, with an activation map that stays exact."""
 
 import numpy as np
+import onnx
 import pytest
+from onnx import helper, numpy_helper
 
 torch = pytest.importorskip("torch", reason="needs the training extra: pip install -e '.[training]'")
 
@@ -80,11 +82,14 @@ def test_a_sex_that_nothing_was_trained_with_is_read_as_unknown(members, tmp_pat
         pytest.param(lambda _: Member(LITE, [published()] * 2), AgeTarget(), "has no mean", id="mean of published"),
         pytest.param(lambda _: Member(LITE, [published()]), CategoryTarget(("a", "b")), "another", id="other target"),
         pytest.param(lambda folder: Member(LITE, [folder / "there.pt"]), AgeTarget(), "there.pt", id="no file"),
-        pytest.param(lambda folder: Member("inception_v4", [folder / "v4.pt"]), AgeTarget(), "maps of", id="map sizes"),
+        pytest.param(lambda folder: Member(LITE, [folder / "no.pt"]), AgeTarget(), "no.pt", id="no checkpoint"),
+        pytest.param(lambda folder: Member("resnet", [folder / "first.pt"]), AgeTarget(), "no backbone", id="backbone"),
+        pytest.param(lambda folder: Member("inception_v4", [folder / "v4.pt"]), AgeTarget(), "18 .*, inc", id="maps"),
     ],
 )  # fmt: skip
 def test_members_that_do_not_go_together_are_refused(tmp_path, beside, target, message):
     """The message says what is wrong with which weights."""
+    (tmp_path / "no.pt").write_bytes(b"no checkpoint")
     for backbone, name in ((RESIDUAL, "first"), ("inception_v4", "v4")):
         torch.save({"model": TransferNetwork(backbone, target.outputs).state_dict()}, tmp_path / f"{name}.pt")
     with pytest.raises(BadConfigurationError, match=message):
@@ -95,3 +100,12 @@ def test_networks_of_other_questions_make_no_ensemble(members):
     """Heads of different sizes have no mean."""
     with pytest.raises(ValueError, match=r"have \[3, 2\] outputs"):
         Ensemble([members[0], TransferNetwork(RESIDUAL, 2)])
+
+
+def test_of_the_mean_of_several_nothing_goes_on(members, tmp_path):
+    """The message says why, since the backbone that is named may well be one of them."""
+    weight = numpy_helper.from_array(np.zeros(1, np.float32), "network.members.0.backbone.conv_stem.weight")
+    graph = helper.make_graph([], "g", [], [], initializer=[weight])
+    onnx.save(helper.make_model(graph), str(tmp_path / "model.onnx"))
+    with pytest.raises(BadConfigurationError, match="mean of several networks"):
+        read_reader([Member(LITE, [tmp_path / "model.onnx"])], AgeTarget(), SEXES)

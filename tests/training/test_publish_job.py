@@ -1,5 +1,6 @@
 """The job that publishes, as a command: what cannot be published is said before an hour is spent on it."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -7,6 +8,7 @@ import sys
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 import yaml
 
@@ -69,6 +71,7 @@ def test_a_release_that_exists_is_left_as_it_is(tmp_path):
         ({"masks": None}, "a segmenter needs masks"),
         ({"backbone": None}, "a reader needs backbone"),
         ({"reader": None, "ensemble": [{"backbone": "resnet18", "weights": ["a.pt"]}]}, "an ensemble needs reader"),
+        ({"ensemble": [{"backbone": "resnet18", "weights": []}]}, "ensemble.0.weights"),
         ({"trained_with": {}}, "trained_with does not say how"),
         (
             {"target": {"kind": "category", "classes": ["a", "b"]}},
@@ -157,7 +160,11 @@ def test_a_release_of_ages_without_sexes_is_published_and_calibrated_again(proje
     assert by_sex["male"] == by_sex["female"] == by_sex["unknown"]
     card = store.card("boneage_regressor", 1)
     assert card["metrics"]["test"]["n"] == COUNTS["test"]
-    assert len(card["training_ids"]) == COUNTS["train"]
+    beside_trained = json.loads((serving.parent / "card.json").read_text())["training_ids"]
+    assert set(card["training_ids"]) == {str(i) for i in range(COUNTS["train"])} | set(beside_trained)
+    assert [member["backbone"] for member in card["members"]] == ["resnet18", "tf_efficientnet_lite0"]
+    published = onnx.load(str(model_file(store.root, "boneage_regressor", 1))).graph
+    assert any(weight.name.startswith("network.members.1.") for weight in published.initializer)
     manifest, signature = ((store.root / "releases" / f"2031.1.1.{kind}").read_bytes() for kind in ("json", "sig"))
     assert Trust((tmp_path / "release.pub",)).verify(manifest, signature, name="2031.1.1")
     hands = np.random.default_rng(1).random((2, HAND_PX, HAND_PX), np.float32)

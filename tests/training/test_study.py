@@ -15,6 +15,7 @@ from pydantic import ValidationError  # noqa: E402
 from training.data.rows import Rows  # noqa: E402
 from training.evaluation.study import Arm, Outcome, mean_errors, paired_difference  # noqa: E402
 from training.jobs.study import StudyConfig, run  # noqa: E402
+from training.run.exits import BadConfigurationError  # noqa: E402
 
 SIDE, COUNT = 64, 60
 
@@ -65,8 +66,10 @@ def test_a_study_is_done_unit_by_unit_and_reports_what_is_there(values, tmp_path
     assert re.search(r"\| head \| [+-]\d+\.\d\d \([+-]", text)
     assert "- female: it " in text
     assert (first / "errors.npz").stat().st_mtime_ns == begun
+    with pytest.raises(BadConfigurationError, match="was made with another configuration"):
+        run(StudyConfig(**values | {"fitting": values["fitting"] | {"weight_decay": 0.5}}))
     assert all(cv2.imread(str(tmp_path / "study" / name)) is not None for name in ("mae.png", "loss.png"))
-    assert len(np.load(tmp_path / "study" / "runs" / "head-female-1" / "errors.npz")["rows"]) == 5
+    assert len(np.load(tmp_path / "study" / "runs" / "head-female-1" / "errors.npz")["ids"]) == 5
 
 
 @pytest.mark.parametrize(
@@ -89,8 +92,8 @@ def test_a_study_that_compares_nothing_is_refused(values, changes, message):
 @given(st.lists(st.floats(0, 60), min_size=3, max_size=20), st.floats(-5, 5))
 def test_a_constant_difference_is_found_without_doubt(errors, shift):
     """Pairing takes away what radiographs have in common."""
-    one = dict(enumerate(errors))
-    other = {row: error + shift for row, error in one.items()} | {999: 1000.0}
+    one = {f"{index}": error for index, error in enumerate(errors)}
+    other = {name: error + shift for name, error in one.items()} | {"999": 1000.0}
     mean, low, high = paired_difference(other, one)
     assert mean == pytest.approx(shift, abs=1e-9)
     assert low == pytest.approx(high, abs=1e-9)
@@ -100,7 +103,7 @@ def test_seeds_are_averaged_by_radiograph():
     """Each radiograph counts once, whatever the number of complete seeds."""
     arm = Arm("a", "raw", "s")
     outcomes = [
-        Outcome(arm, "all", 1, np.array([3, 5]), np.array([2.0, 4.0]), []),
-        Outcome(arm, "all", 2, np.array([3]), np.array([6.0]), []),
+        Outcome(arm, "all", 1, np.array(["3", "5"]), np.array([2.0, 4.0]), []),
+        Outcome(arm, "all", 2, np.array(["3"]), np.array([6.0]), []),
     ]
-    assert mean_errors(outcomes) == {("a", "all"): {3: 4.0, 5: 4.0}}
+    assert mean_errors(outcomes) == {("a", "all"): {"3": 4.0, "5": 4.0}}

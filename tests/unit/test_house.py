@@ -1,6 +1,7 @@
 """The house keeps its order: what each service folder holds, how modules open, how long they may be."""
 
 import ast
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -48,6 +49,15 @@ def test_every_module_opens_with_what_it_is_for():
     """The first statement is a docstring that begins with a whole sentence or a title line."""
     openings = {path: ast.get_docstring(ast.parse(path.read_text())) for path in modules}
     assert [path for path, opening in openings.items() if not opening] == []
+
+
+@pytest.mark.parametrize(
+    "kept", ["outlines/runs/a/result.json", "schedules/runs/a/errors.npz", "schedules/runs/a/log.jsonl"]
+)
+def test_what_studies_came_to_is_not_ignored(kept):
+    """It is hours of work, and a study goes on from it wherever it is cloned."""
+    asked = subprocess.run(["git", "check-ignore", "--no-index", f"docs/studies/{kept}"], cwd=ROOT, check=False)
+    assert asked.returncode == 1
 
 
 def test_no_module_is_long():

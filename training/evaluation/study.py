@@ -18,7 +18,7 @@ mpl.use("Agg")
 PACED: Final = "paced"
 SMOOTHED: Final = 7
 ERRORS: Final = "errors.npz"
-"""What a complete run leaves: `rows` (N,) of the prepared hands, and how far it reads them too old (N,), in months."""
+"""What a complete run leaves: `ids` (N,), how far it reads them too old, `errors` (N,) in months, and `made_with`."""
 Key = tuple[str, str]
 
 
@@ -34,12 +34,12 @@ class Arm:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One complete run: absolute errors (N,) in months of its radiographs, by row, and its journal."""
+    """One complete run: its radiographs' ids (N,) and absolute errors (N,) in months, and its journal."""
 
     arm: Arm
     cohort: str
     seed: int
-    rows: NDArray[np.intp]
+    ids: NDArray[np.str_]
     errors: NDArray[np.float64]
     journal: list[dict[str, Value]]
 
@@ -48,22 +48,22 @@ class Outcome:
         """From the folder of the run."""
         stored = np.load(folder / ERRORS)
         errors = np.abs(stored["errors"].astype(np.float64))
-        return cls(arm, cohort, seed, stored["rows"], errors, read_journal(folder))
+        return cls(arm, cohort, seed, stored["ids"], errors, read_journal(folder))
 
 
-def mean_errors(outcomes: Sequence[Outcome]) -> dict[Key, dict[int, float]]:
+def mean_errors(outcomes: Sequence[Outcome]) -> dict[Key, dict[str, float]]:
     """Absolute error of each radiograph by arm and cohort, averaged over the seeds that are complete."""
-    by_row: dict[Key, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    by_id: dict[Key, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for outcome in outcomes:
-        for row, error in zip(outcome.rows, outcome.errors, strict=True):
-            by_row[outcome.arm.name, outcome.cohort][int(row)].append(float(error))
-    return {key: {row: float(np.mean(values)) for row, values in rows.items()} for key, rows in by_row.items()}
+        for name, error in zip(outcome.ids, outcome.errors, strict=True):
+            by_id[outcome.arm.name, outcome.cohort][str(name)].append(float(error))
+    return {key: {name: float(np.mean(values)) for name, values in found.items()} for key, found in by_id.items()}
 
 
-def paired_difference(ours: dict[int, float], others: dict[int, float]) -> tuple[float, float, float]:
+def paired_difference(ours: dict[str, float], others: dict[str, float]) -> tuple[float, float, float]:
     """Mean of ours minus others over the radiographs that both read, with a 95% bootstrap interval, in months."""
     shared = sorted(ours.keys() & others.keys())
-    differences = np.array([ours[row] - others[row] for row in shared])
+    differences = np.array([ours[name] - others[name] for name in shared])
     low, high = bootstrap_interval(differences, lambda values: float(values.mean()))
     return float(differences.mean()), low, high
 
@@ -105,7 +105,7 @@ def _table(head: list[str], rows: Iterator[list[str]]) -> Iterator[str]:
     yield from (f"| {' | '.join(row)} |" for row in rows)
 
 
-def _mae(errors: dict[int, float] | None) -> str:
+def _mae(errors: dict[str, float] | None) -> str:
     if errors is None:
         return "-"
     values = np.array(list(errors.values()))
@@ -113,14 +113,14 @@ def _mae(errors: dict[int, float] | None) -> str:
     return f"{values.mean():.2f} ({low:.2f} to {high:.2f})"
 
 
-def _versus(errors: dict[Key, dict[int, float]], arm: str, cohort: str) -> str:
+def _versus(errors: dict[Key, dict[str, float]], arm: str, cohort: str) -> str:
     if (arm, cohort) not in errors or (PACED, cohort) not in errors:
         return "-"
     mean, low, high = paired_difference(errors[PACED, cohort], errors[arm, cohort])
     return f"{mean:+.2f} ({low:+.2f} to {high:+.2f})"
 
 
-def _verdict(errors: dict[Key, dict[int, float]], others: Sequence[str], cohort: str) -> str:
+def _verdict(errors: dict[Key, dict[str, float]], others: Sequence[str], cohort: str) -> str:
     """Which arms are surely better or worse than the paced one."""
     intervals = {
         arm: paired_difference(errors[PACED, cohort], errors[arm, cohort]) for arm in others if (arm, cohort) in errors
@@ -132,7 +132,7 @@ def _verdict(errors: dict[Key, dict[int, float]], others: Sequence[str], cohort:
     return f"- {cohort}: it " + "; ".join(f"{word} {', '.join(names)}" for word, names in parts if names) + "."
 
 
-def _sexes(errors: dict[Key, dict[int, float]], arms: Sequence[str]) -> Iterator[str]:
+def _sexes(errors: dict[Key, dict[str, float]], arms: Sequence[str]) -> Iterator[str]:
     """One network without the sex, one with it, and two of their own, on the same radiographs."""
     rows = []
     for arm in arms:

@@ -253,7 +253,9 @@ def _card(config: PublishConfig, training: Sequence[Radiograph], name: str) -> d
         "licence_notice": config.licence_notice,
     }
     if name == config.kind.model:
-        card["training_ids"] = [radiograph.id for radiograph in training]
+        ids = {radiograph.id for radiograph in training}
+        card["training_ids"] = sorted(ids.union(*(member.training_ids() for member in config.members)))
+        card["members"] = [member.card() for member in config.members]
     return card
 
 

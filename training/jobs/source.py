@@ -6,7 +6,6 @@ from typing import Final
 
 import numpy as np
 import torch
-from google.protobuf.message import DecodeError
 from pydantic import Field
 
 from services.core.domain.contracts import CONTRACTS
@@ -17,13 +16,13 @@ from training.models.backbones import PROBE_PX
 from training.models.exported import load_exported_reader
 from training.models.regressor import TransferNetwork
 from training.publish.kinds import kind_of
+from training.publish.reader import EXPORTED, UNREADABLE
 from training.run.exits import BadConfigurationError
 from training.transfer.images import Examples
 from training.transfer.stages import Stage
 from training.transfer.target import AgeTarget, CategoryTarget, Target
 
 IMAGENET: Final = ".safetensors"
-EXPORTED: Final = ".onnx"
 HEAD: Final = "head."
 HEAD_BIAS: Final = "head.bias"
 
@@ -78,7 +77,7 @@ def network(
             if trained[HEAD_BIAS].shape != result.state_dict()[HEAD_BIAS].shape:  # another question: a head of its own
                 trained |= {name: value for name, value in result.state_dict().items() if name.startswith(HEAD)}
             result.load_state_dict(trained)
-    except (ValueError, OSError, RuntimeError, KeyError, DecodeError) as error:
+    except UNREADABLE as error:
         raise BadConfigurationError(f"{backbone} from {start_from}: {error}") from error
     return result
 

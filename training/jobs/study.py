@@ -5,9 +5,11 @@ every cohort and seed, at equal numbers of images seen. Each run is a unit of it
 that are complete.
 """
 
+import json
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Final, Literal, Self
 
@@ -18,11 +20,13 @@ from pydantic import Field, model_validator
 
 from services.core.domain.contracts import SEX_ORDER
 from training.data.radiographs import Radiograph
+from training.data.rows import Rows
 from training.enhancement.clahe import equalised
 from training.evaluation.study import ERRORS, Arm, Outcome, write_report
 from training.jobs.command import JobConfig, command
 from training.jobs.source import Source, examples, network
 from training.run.checkpoint import Checkpoint
+from training.run.exits import BadConfigurationError
 from training.run.journal import Journal
 from training.run.steps import run_steps
 from training.transfer.devices import AskedPrecision, choose_device
@@ -105,6 +109,7 @@ def run(config: StudyConfig) -> None:
     planned = list(units(config))
     missing = [unit for unit in planned if not (config.out / "runs" / unit.name / ERRORS).exists()]
     radiographs = config.source.dataset.read()
+    _check_made_with(config, planned)
     for unit in missing[: config.runs_a_start]:
         LOG.info("%s, %d of %d", unit.name, planned.index(unit) + 1, len(planned))
         _run(config, unit, config.out / "runs" / unit.name, radiographs)
@@ -160,8 +165,29 @@ def _run(config: StudyConfig, unit: Unit, folder: Path, radiographs: Sequence[Ra
         )  # fmt: skip
     reported = parts[REPORTED]
     ages = unit.target.months(learning.predict(reported), reported.sexes)
-    _save(folder / ERRORS, rows=reported.rows, errors=(ages - reported.labels).astype(np.float32))
+    ids = np.array(Rows.read(source.hands).ids)[reported.rows]
+    made_with = np.array(_made_with(config, unit))
+    _save(folder / ERRORS, ids=ids, errors=(ages - reported.labels).astype(np.float32), made_with=made_with)
     (folder / "last.pt").unlink()
+
+
+def _made_with(config: StudyConfig, unit: Unit) -> str:
+    """SHA-256 of all that a run depends on beside the code, the labels and the weights to start from."""
+    fields = {"backbone", "fitting", "validation_images", "precision"}
+    stages = config.model_dump(mode="json", include={"schedules"})["schedules"][unit.arm.schedule]
+    whole = [config.model_dump(mode="json", include=fields), stages, asdict(unit), config.source.side_px,
+             Rows.read(config.source.hands).made_by]  # fmt: skip
+    return sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+
+
+def _check_made_with(config: StudyConfig, planned: Sequence[Unit]) -> None:
+    """Raise BadConfigurationError where a complete run was made otherwise: the two are not to be compared."""
+    for unit in planned:
+        path = config.out / "runs" / unit.name / ERRORS
+        if path.exists() and str(np.load(path)["made_with"]) != _made_with(config, unit):
+            raise BadConfigurationError(
+                f"{path} was made with another configuration or on other hands; delete it or name another folder"
+            )
 
 
 def _cohort(source: Source, unit: Unit, radiographs: Sequence[Radiograph]) -> Examples:

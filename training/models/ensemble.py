@@ -32,7 +32,10 @@ class Ensemble(nn.Module):
         """Last feature maps (B, K, h, w) of all members."""
         maps = [member.features(x) for member in self.members]
         if len({tuple(of_one.shape[2:]) for of_one in maps}) != 1:
-            raise ValueError(f"networks of an ensemble have maps of {[tuple(of_one.shape[2:]) for of_one in maps]}")
+            sizes = [
+                f"{m.backbone_name} {tuple(of_one.shape[2:])}" for m, of_one in zip(self.members, maps, strict=True)
+            ]
+            raise ValueError(f"networks of an ensemble have maps of different sizes: {', '.join(sizes)}")
         return torch.cat(maps, dim=1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:

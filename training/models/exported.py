@@ -15,6 +15,7 @@ from training.models.regressor import TransferNetwork
 
 FOLDED_BIAS: Final = ".weight_bias"
 COUNTER: Final = "num_batches_tracked"
+MEMBERS: Final = "network.members."
 
 
 def load_exported(network: nn.Module, path: Path, example: Tensor, *, prefix: str = "") -> None:
@@ -53,8 +54,10 @@ def load_exported_reader(
     The head comes back only from a file of this `contract`, whose outputs are the head's times `scale` plus `offset`;
     from another it stays as it is, being that of another question. Returns whether it came back.
     """
-    load_exported(network.backbone, path, example, prefix="network.backbone.")
     graph = onnx.load(str(path)).graph
+    if any(initializer.name.startswith(MEMBERS) for initializer in graph.initializer):
+        raise ValueError(f"{path} is the mean of several networks, which none of them can go on from; name one's own")
+    load_exported(network.backbone, path, example, prefix="network.backbone.")
     if [output.name for output in graph.output] != [output.name for output in contract.outputs]:
         return False
     _, activation, bias, _ = (output.name for output in contract.outputs)

@@ -1,17 +1,22 @@
 """The network that a release reads with, from the weights that its configuration names."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
-from typing import Final
+from pickle import UnpicklingError
+from typing import Annotated, Any, Final
 
 import numpy as np
 import torch
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor
 
 from services.core.domain.contracts import CONTRACTS, SEX_ORDER
+from services.core.domain.release import CARD
 from training.models.backbones import PROBE_PX
 from training.models.ensemble import Ensemble, Reader
 from training.models.exported import load_exported_reader
@@ -22,6 +27,8 @@ from training.run.exits import BadConfigurationError
 from training.transfer.target import AgeTarget, CategoryTarget
 
 EXPORTED: Final = ".onnx"
+UNREADABLE: Final = (OSError, EOFError, RuntimeError, KeyError, TypeError, ValueError, UnpicklingError, DecodeError)
+"""What loading weights raises where they are another network's, or none."""
 UNKNOWN: Final = SEX_ORDER.index("unknown")
 
 
@@ -30,7 +37,19 @@ class Member:
     """A network: its backbone, and `weights.pt` of runs of one descent, which are averaged, or one `model.onnx`."""
 
     backbone: str
-    weights: list[Path]
+    weights: Annotated[list[Path], Field(min_length=1)]
+
+    def card(self) -> dict[str, Any]:
+        """What a version's card says of it."""
+        return {
+            "backbone": self.backbone,
+            "weights_sha256": [sha256(path.read_bytes()).hexdigest() for path in self.weights],
+        }
+
+    def training_ids(self) -> set[str]:
+        """Radiographs that a published member was trained on, as the card beside it says."""
+        cards = [path.parent / CARD for path in self.weights if path.suffix == EXPORTED]
+        return {name for card in cards if card.exists() for name in json.loads(card.read_text())["training_ids"]}
 
 
 def read_reader(
@@ -44,7 +63,7 @@ def read_reader(
     try:
         reader: Reader = networks[0] if len(networks) == 1 else Ensemble(networks).eval()
         with torch.inference_mode():
-            reader(torch.zeros(1, 1, PROBE_PX, PROBE_PX))
+            reader(torch.zeros(1, *CONTRACTS[kind_of(target).model].inputs[0].dims))
     except ValueError as error:
         raise BadConfigurationError(str(error)) from error
     if isinstance(target, AgeTarget):
@@ -55,14 +74,14 @@ def read_reader(
 
 
 def _network(member: Member, target: AgeTarget | CategoryTarget) -> TransferNetwork:
-    network = TransferNetwork(member.backbone, target.outputs)
     exported = any(path.suffix == EXPORTED for path in member.weights)
     try:
+        network = TransferNetwork(member.backbone, target.outputs)
         if exported:
             _load_published(network, member.weights, target)
         else:
             network.load_state_dict(mean_weights([_trained(path) for path in member.weights]))
-    except (OSError, RuntimeError, KeyError, ValueError, DecodeError) as error:
+    except UNREADABLE as error:
         places = ", ".join(map(str, member.weights))
         raise BadConfigurationError(f"{member.backbone} from {places}: {error}") from error
     return network.eval()
