@@ -13,10 +13,9 @@ from training.data.radiographs import Dataset, Radiograph, report_missing, sex_c
 from training.data.rows import Rows
 from training.jobs.command import JobConfig
 from training.models.backbones import PROBE_PX
-from training.models.exported import load_exported_reader
+from training.models.exported import EXPORTED, UNREADABLE, load_exported_reader
 from training.models.regressor import TransferNetwork
 from training.publish.kinds import kind_of
-from training.publish.reader import EXPORTED, UNREADABLE
 from training.run.exits import BadConfigurationError
 from training.transfer.images import Examples
 from training.transfer.stages import Stage

@@ -1,11 +1,13 @@
 """Weights out of an exported version, so that training goes on from any release and needs no checkpoint of it."""
 
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Final
 
 import numpy as np
 import onnx
 import torch
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import numpy_helper
 from torch import Tensor, nn
@@ -13,6 +15,9 @@ from torch import Tensor, nn
 from services.core.domain.contracts import ModelContract
 from training.models.regressor import TransferNetwork
 
+EXPORTED: Final = ".onnx"
+UNREADABLE: Final = (OSError, EOFError, RuntimeError, KeyError, TypeError, ValueError, UnpicklingError, DecodeError)
+"""What loading weights, of a run or of a version, raises where they are another network's, or none."""
 FOLDED_BIAS: Final = ".weight_bias"
 COUNTER: Final = "num_batches_tracked"
 MEMBERS: Final = "network.members."

@@ -5,12 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Annotated, Any, Final
 
 import numpy as np
 import torch
-from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
@@ -19,16 +17,13 @@ from services.core.domain.contracts import CONTRACTS, SEX_ORDER
 from services.core.domain.release import CARD
 from training.models.backbones import PROBE_PX
 from training.models.ensemble import Ensemble, Reader
-from training.models.exported import load_exported_reader
+from training.models.exported import EXPORTED, UNREADABLE, load_exported_reader
 from training.models.regressor import TransferNetwork
 from training.publish.averaging import mean_weights
 from training.publish.kinds import kind_of
 from training.run.exits import BadConfigurationError
 from training.transfer.target import AgeTarget, CategoryTarget
 
-EXPORTED: Final = ".onnx"
-UNREADABLE: Final = (OSError, EOFError, RuntimeError, KeyError, TypeError, ValueError, UnpicklingError, DecodeError)
-"""What loading weights raises where they are another network's, or none."""
 UNKNOWN: Final = SEX_ORDER.index("unknown")
 
 
@@ -52,9 +47,7 @@ class Member:
         return {name for card in cards if card.exists() for name in json.loads(card.read_text())["training_ids"]}
 
 
-def read_reader(
-    members: Sequence[Member], target: AgeTarget | CategoryTarget, sexes: NDArray[np.int64]
-) -> Reader:  # fmt: skip
+def read_reader(members: Sequence[Member], target: AgeTarget | CategoryTarget, sexes: NDArray[np.int64]) -> Reader:
     """The network, or the mean of several; of a sex that none of the radiographs (N,) had it knows what of unknown.
 
     Raises BadConfigurationError where weights are not their backbone's, or the members do not go together.
