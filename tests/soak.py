@@ -287,7 +287,8 @@ async def _none_serves(group: Group) -> bool:
 class Overload:
     """At several times what can be done: answers a second before and during, how fast refusals came, and memory.
 
-    `growth` is that of the memory from the second fifth of the time to the last: the first one fills what is kept.
+    `growth` is that of the memory from the second fifth of its samples to the last: the first one fills what is kept.
+    A machine that is short of processors takes fewer than `SAMPLES` of them, but never fewer than two.
     """
 
     peak_per_s: float
@@ -313,8 +314,10 @@ async def overloaded(group: Group, cases: Sequence[Case], *, seconds: float, tim
             if passed_s * SAMPLES >= seconds * len(samples):
                 samples.append(await asyncio.to_thread(_memory, group))
             await asyncio.sleep(0.01)
+        samples.append(await asyncio.to_thread(_memory, group))
         await asyncio.gather(*tasks)
         took_s, tally = time.monotonic() - began_s, load.tally
+    fifth = max(1, len(samples) // 5)
     return Overload(
         peak_per_s=peak,
         goodput_per_s=len(tally.answers) / took_s,
@@ -322,7 +325,7 @@ async def overloaded(group: Group, cases: Sequence[Case], *, seconds: float, tim
         refused=len(tally.refused),
         failures=tally.failures,
         refusal_p95_s=float(np.percentile(tally.refused, 95)) if tally.refused else 0.0,
-        growth=float(np.mean(samples[-SAMPLES // 5 :]) / np.mean(samples[SAMPLES // 5 : 2 * SAMPLES // 5]) - 1),
+        growth=float(np.mean(samples[-fifth:]) / np.mean(samples[fifth : 2 * fifth]) - 1),
     )
 
 
