@@ -25,6 +25,7 @@ from scipy.stats import binomtest
 
 from benchmarks.activation import activation
 from benchmarks.cases import not_hands, png, read_grey8, shuffled_hand, turned_hand
+from benchmarks.contact_sheet import activation_sheet
 from benchmarks.disturbances import DISTURBANCES, HARD
 from benchmarks.forms import write_forms
 from benchmarks.outlines import drawn_outlines, ossification
@@ -38,6 +39,7 @@ SHUFFLED_IMAGES = 1000
 DISTURBED_IMAGES = 300
 WORSE_BY, WORSE_BY_HARD, MORE_ABSTAINED = 0.10, 0.25, 0.05  # what a disturbance may cost
 WORST_MASKS = Path("build/worst-masks.png")
+ACTIVATION_SHEET = Path("build/activation-maps.png")
 
 
 def boneage(*arguments: str) -> list[dict[str, Any]]:
@@ -180,6 +182,7 @@ FIGURES: dict[str, Callable[[Path], Figures]] = {
     "robustness": robustness,
     "no_hands": no_hands,
     "activation": activation,
+    "maps": partial(activation_sheet, sheet=ACTIVATION_SHEET),
     "masks": drawn_outlines,
     "regions": partial(ossification, sheet=WORST_MASKS),
 }

@@ -70,18 +70,24 @@ def ossification(data: Path, *, sheet: Path) -> Figures:
 def served_masks(images: dict[str, Path], data: Path) -> dict[str, np.ndarray]:
     """Masks (H, W) bool at the size of each image file, as `boneage assess --artifacts` writes them."""
     with tempfile.TemporaryDirectory() as name:
-        folder, out = Path(name) / "in", Path(name) / "out"
+        assessed(images, data, Path(name))
+        return {id_: read_grey8(path) > 0 for id_ in images if (path := Path(name) / f"{id_}.mask.png").exists()}
+
+
+def assessed(images: dict[str, Path], data: Path, artifacts: Path, *arguments: str) -> list[dict[str, Any]]:
+    """What `boneage assess` answers for each image, in order of their ids; its pictures lie in `artifacts`."""
+    with tempfile.TemporaryDirectory() as name:
+        folder, sizes = Path(name) / "in", Path(name) / "sizes.csv"
         folder.mkdir()
         for id_, path in images.items():
             (folder / f"{id_}{path.suffix}").symlink_to(path)
-        sizes = Path(name) / "sizes.csv"
         _write_sizes(sizes, data, images)
-        command = ["assess", str(folder), "--sizes", str(sizes), "--artifacts", str(out), "--json"]
+        command = ["assess", str(folder), "--sizes", str(sizes), "--artifacts", str(artifacts), "--json", *arguments]
         done = subprocess.run([sys.executable, "-m", "services.cli", *command], capture_output=True, check=False)
         answered = [json.loads(line) for line in done.stdout.splitlines()]
         if len(answered) != len(images):
             raise RuntimeError(f"{len(answered)} answers for {len(images)} images:\n{done.stderr.decode()[-2000:]}")
-        return {id_: read_grey8(path) > 0 for id_ in images if (path := out / f"{id_}.mask.png").exists()}
+        return answered
 
 
 def _write_sizes(path: Path, data: Path, ids: Iterable[str]) -> None:
