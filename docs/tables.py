@@ -1,9 +1,9 @@
 """Writes the tables of the documentation: settings from their classes, what is of the charts, figures as measured.
 
-    python docs/tables.py [--accuracy FILE.json] [--speed FILE.json]
+    python docs/tables.py [--accuracy FILE.json] [--speed FILE.json] [--full FILE.json]
 
 Settings in docs/operations.md and what docs/kubernetes.md takes from the charts are written always; the figures in
-README.md from what `make bench` wrote.
+README.md from what `make bench` wrote, those in docs/evaluation.md (`--full`) from what it wrote for the full release.
 """
 
 import argparse
@@ -25,6 +25,8 @@ ARROWS: Final = ROOT / "charts" / "boneage" / "arrows.yaml"
 RENAMED: Final = ROOT / "charts" / "boneage" / "renamed.yaml"
 README: Final = ROOT / "README.md"
 TRAINING: Final = ROOT / "docs" / "training.md"
+EVALUATION: Final = ROOT / "docs" / "evaluation.md"
+FIGURES: Final = "figure", "value", "measured on"
 Row = tuple[str, ...]
 
 
@@ -94,6 +96,13 @@ def accuracy_rows(accuracy: dict[str, Any]) -> Iterator[Row]:
     if masks := accuracy.get("masks"):
         value = f"Dice {masks['dice_mean']:.3f}, at least {masks['dice_min']:.3f}"
         yield "outline of the hand", value, f"{masks['n']} hands outlined by people, never trained on"
+    if maps := accuracy.get("activation"):
+        times, (low, high) = maps["enrichment"]["positive"]["mean"], maps["enrichment"]["positive"]["ci95"]
+        where = f"{maps['with_bone']} radiographs with labelled ossification regions, never trained on"
+        yield "activation on bone", f"{times:.2f} times its share of the hand ({low:.2f} to {high:.2f})", where
+        by_map, at_random = (maps["deletion_months"][order]["20%"] for order in ("by the map", "at random"))
+        where = f"{maps['read']} of the same"
+        yield "a fifth of the hand blanked", f"moves the age by {by_map:.0f} months; {at_random:.0f} at random", where
     if regions := accuracy.get("regions"):
         where = f"{regions['n']} radiographs with labelled ossification regions"
         yield "bone inside the outline", f"99% of it on {regions['inside_99_share']:.1%}", where
@@ -150,6 +159,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--accuracy", type=Path)
     parser.add_argument("--speed", type=Path)
+    parser.add_argument("--full", type=Path)
     arguments = parser.parse_args()
     OPERATIONS.write_text(replaced(OPERATIONS.read_text(), "settings", settings_tables()))
     page = replaced(KUBERNETES.read_text(), "arrows", arrows_table())
@@ -158,7 +168,10 @@ def main() -> None:
     rows = [*accuracy_rows(json.loads(arguments.accuracy.read_text()))] if arguments.accuracy else []
     rows += [*speed_rows(json.loads(arguments.speed.read_text()))] if arguments.speed else []
     if rows:
-        README.write_text(replaced(README.read_text(), "figures", markdown(("figure", "value", "measured on"), rows)))
+        README.write_text(replaced(README.read_text(), "figures", markdown(FIGURES, rows)))
+    if arguments.full:
+        rows = [*accuracy_rows(json.loads(arguments.full.read_text()))]
+        EVALUATION.write_text(replaced(EVALUATION.read_text(), "full", markdown(FIGURES, rows)))
 
 
 if __name__ == "__main__":

@@ -97,9 +97,16 @@ def test_figures_come_from_what_the_benchmarks_wrote(tables):
                 "mae_ungated_months_ci95": [7.5, 8.4],
             }
         },
+        "activation": {
+            "with_bone": 299, "read": 300, "enrichment": {"positive": {"mean": 1.934, "ci95": [1.87, 2.0]}},
+            "deletion_months": {"by the map": {"20%": 21.4}, "at random": {"20%": 9.6}},
+        },
         "no_hands": {"noise": {"n": 10, "refused": 10}},
     }  # fmt: skip
     rows = list(tables.accuracy_rows(accuracy))
     assert rows[0] == ("MAE, sex known", "8.0 months (7.5 to 8.4)", "804 radiographs of the test part, gates off")
     assert ("abstentions on hands", "4 of 804", "the same") in rows
+    values = {name: value for name, value, _ in rows}
+    assert values["activation on bone"] == "1.93 times its share of the hand (1.87 to 2.00)"
+    assert values["a fifth of the hand blanked"] == "moves the age by 21 months; 10 at random"
     assert rows[-1][:2] == ("refused: noise", "10 of 10")
