@@ -80,7 +80,7 @@ def assessed(images: dict[str, Path], data: Path, artifacts: Path, *arguments: s
         folder, sizes = Path(name) / "in", Path(name) / "sizes.csv"
         folder.mkdir()
         for id_, path in images.items():
-            (folder / f"{id_}{path.suffix}").symlink_to(path)
+            (folder / f"{id_}{path.suffix}").symlink_to(path.resolve())
         _write_sizes(sizes, data, images)
         command = ["assess", str(folder), "--sizes", str(sizes), "--artifacts", str(artifacts), "--json", *arguments]
         done = subprocess.run([sys.executable, "-m", "services.cli", *command], capture_output=True, check=False)

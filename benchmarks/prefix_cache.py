@@ -4,7 +4,8 @@
 
 The configuration is that of a transfer job; of its stages each that is cached is trained on its own from the job's
 weights, on the first N images, once with the cache and once without. Both take turns, epoch by epoch, each with its
-validation, so that they meet the same machine; the first epoch of the cached one fills the cache.
+validation, so that they meet the same machine. Epochs in which a map was missing are those that fill the cache: with
+one copy that is the first, with more it takes several. An epoch that is not timed comes before all.
 """
 
 import argparse
@@ -62,15 +63,24 @@ def saving(config: TransferConfig, stage: Stage, parts: tuple[Examples, Examples
         ]
         took_s: list[list[float]] = [[], []]
         curves: list[list[float]] = [[], []]
+        filled = [0]
         steps = len(parts[0]) // config.fitting.batch_size
+        warm = _staged(config, replace(stage, cached=False), parts, device, Path(folder), 1)
+        for step in range(steps):
+            warm.step(step + 1)
         for epoch in range(epochs):
-            for number, learning in enumerate(both):
+            for number in (0, 1) if epoch % 2 else (1, 0):
+                learning = both[number]
                 began_s = perf_counter()
                 figures = [learning.step(epoch * steps + step + 1) for step in range(steps)]
                 took_s[number].append(perf_counter() - began_s)
                 curves[number].append(selected(learning, figures))
+            filled.append(sum(int(np.fromfile(path, np.bool_).sum()) for path in Path(folder).glob("*.rows")))
         size = sum(path.stat().st_blocks * 512 for path in Path(folder).glob("*.maps"))
-    recomputed_s, cached_s = float(np.median(took_s[0])), float(np.median(took_s[1][1:]))
+    full = [took for took, new in zip(took_s[1], np.diff(filled), strict=True) if not new]
+    if not full:
+        raise SystemExit(f"{stage.name}: {epochs} epochs only filled the cache; take more --epochs, or fewer copies")
+    recomputed_s, cached_s = float(np.median(took_s[0])), float(np.median(full))
     apart = max(abs(one - other) for one, other in zip(*curves, strict=True))
     return Saving(
         stage.name, len(parts[0]), stage.copies or 1, size / 1e6, recomputed_s, took_s[1][0], cached_s,
@@ -113,6 +123,8 @@ def main() -> None:
     cv2.setNumThreads(1)
     torch.manual_seed(0)
     config = read_config(TransferConfig, arguments.config)
+    if arguments.images // 4 < 1 or arguments.images < config.fitting.batch_size:
+        parser.error(f"--images: less than a batch of {config.fitting.batch_size}")
     base = learner(config, choose_device(precision=config.precision, kind=config.device))
     parts = (
         base.train.take(np.arange(min(arguments.images, len(base.train)))),

@@ -101,7 +101,7 @@ def accuracy_rows(accuracy: dict[str, Any]) -> Iterator[Row]:
         where = f"{maps['with_bone']} radiographs with labelled ossification regions, never trained on"
         yield "activation on bone", f"{times:.2f} times its share of the hand ({low:.2f} to {high:.2f})", where
         by_map, at_random = (maps["deletion_months"][order]["20%"] for order in ("by the map", "at random"))
-        where = f"{maps['read']} of the same"
+        where = f"{maps['read']} radiographs, never trained on"
         yield "a fifth of the hand blanked", f"moves the age by {by_map:.0f} months; {at_random:.0f} at random", where
     if regions := accuracy.get("regions"):
         where = f"{regions['n']} radiographs with labelled ossification regions"

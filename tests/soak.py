@@ -314,10 +314,10 @@ async def overloaded(group: Group, cases: Sequence[Case], *, seconds: float, tim
             if passed_s * SAMPLES >= seconds * len(samples):
                 samples.append(await asyncio.to_thread(_memory, group))
             await asyncio.sleep(0.01)
-        samples.append(await asyncio.to_thread(_memory, group))
         await asyncio.gather(*tasks)
         took_s, tally = time.monotonic() - began_s, load.tally
-    fifth = max(1, len(samples) // 5)
+        samples.append(await asyncio.to_thread(_memory, group))
+    begun, fifth = len(samples) // 5, max(1, len(samples) // 5)
     return Overload(
         peak_per_s=peak,
         goodput_per_s=len(tally.answers) / took_s,
@@ -325,7 +325,7 @@ async def overloaded(group: Group, cases: Sequence[Case], *, seconds: float, tim
         refused=len(tally.refused),
         failures=tally.failures,
         refusal_p95_s=float(np.percentile(tally.refused, 95)) if tally.refused else 0.0,
-        growth=float(np.mean(samples[-fifth:]) / np.mean(samples[fifth : 2 * fifth]) - 1),
+        growth=float(np.mean(samples[-fifth:]) / np.mean(samples[begun : begun + fifth]) - 1),
     )
 
 
