@@ -1,7 +1,9 @@
 """Fits the gates of a release: features of upright, turned and foreign images, and limits that few radiographs fail."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain as chain_of
+from itertools import islice
 from typing import Final
 
 import numpy as np
@@ -45,23 +47,22 @@ class Chain:
             parts.append(((both[0] + both[1]) / 2).numpy())
         return np.concatenate(parts)
 
-    def hands(self, images: Sequence[Image]) -> NDArray[np.float32]:
-        """Prepared hands (N, S, S) of images (H, W) in [0, 1]; zeros where nothing was segmented."""
-        frames = [to_frame(image) for image in images]
-        masks = frame_masks(self.segmenter, frames)
-        hands = [segmented_hand(frame, mask) for frame, (_, mask) in zip(frames, masks, strict=True)]
+    def hands(self, images: Iterable[Image]) -> NDArray[np.float32]:
+        """Prepared hands (N, S, S) of images (H, W) in [0, 1], a few at a time; zeros where there is no hand."""
+        waiting = iter(images)
         result = []
-        for start in range(0, len(hands), 32):
-            chunk = np.stack(hands[start : start + 32])
+        while frames := [to_frame(image) for image in islice(waiting, 32)]:
+            masks = frame_masks(self.segmenter, frames)
+            chunk = np.stack([segmented_hand(frame, mask) for frame, (_, mask) in zip(frames, masks, strict=True)])
             result.append(enhance(self.enhancer, chunk, maximum_structure_change=self.maximum_structure_change)[0])
         return np.concatenate(result)
 
 
 def draw(
-    frames: Mapping[int, Image], change: Callable[[Image, np.random.Generator], Image], *, seed: int
-) -> list[Image]:
-    """One changed image of each frame."""
-    return [change(frame, np.random.default_rng((seed, index))) for index, frame in frames.items()]
+    frames: Iterable[tuple[int, Image]], change: Callable[[Image, np.random.Generator], Image], *, seed: int
+) -> Iterator[Image]:
+    """One changed image of each numbered frame."""
+    return (change(frame, np.random.default_rng((seed, index))) for index, frame in frames)
 
 
 def tilt(frame: Image, rng: np.random.Generator) -> Image:
@@ -75,10 +76,11 @@ def fitting_sets(
     """Features of upright hands (half of them tilted), of turned hands and of what is no hand, `count` of each draw."""
     chosen = np.random.default_rng(seed).permutation(len(radiographs))
 
-    def frames(place: int) -> dict[int, Image]:
-        return {int(i): radiographs[int(i)].frame() for i in chosen[place * count : (place + 1) * count]}
+    def frames(place: int) -> Iterator[tuple[int, Image]]:
+        return ((int(i), radiographs[int(i)].frame()) for i in chosen[place * count : (place + 1) * count])
 
-    upright = chain.features(chain.hands([*frames(0).values(), *draw(frames(1), tilt, seed=seed)]))
+    straight = (frame for _, frame in frames(0))
+    upright = chain.features(chain.hands(chain_of(straight, draw(frames(1), tilt, seed=seed))))
     turns = chain.features(chain.hands(draw(frames(2), turned, seed=seed)))
     foreign = chain.hands(draw(frames(3), not_a_hand, seed=seed))
     return upright, turns, chain.features(foreign[foreign.any(axis=(1, 2))])
