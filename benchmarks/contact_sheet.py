@@ -11,8 +11,8 @@ from typing import Any, Final, NamedTuple
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from benchmarks.cases import Grey8
 from benchmarks.outlines import assessed
 from training.data.split import read_split
 
@@ -24,6 +24,7 @@ PER_CELL: Final = 9
 TILE_PX: Final = 200
 CAPTION_PX: Final = 18
 SEXES: Final = {"male": "True", "female": "False"}
+"""As the services name them, and as the column `male` of the labels does."""
 WHITE: Final = (255, 255, 255)
 
 
@@ -92,7 +93,7 @@ def representative(readings: list[Reading]) -> dict[int, list[Reading | None]]:
     }
 
 
-def _tile(pictures: Path, reading: Reading | None) -> Grey8:
+def _tile(pictures: Path, reading: Reading | None) -> NDArray[np.uint8]:
     """The activation map over its hand, padded to a square, with true age and discrepancy below; black for none."""
     tile = np.zeros((TILE_PX + CAPTION_PX, TILE_PX, 3), np.uint8)
     if reading is None:

@@ -19,7 +19,6 @@ from typing import Final
 
 import cv2
 import numpy as np
-import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -121,7 +120,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("build/prefix-cache.json"))
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
-    torch.manual_seed(0)
     config = read_config(TransferConfig, arguments.config)
     if arguments.images // 4 < 1 or arguments.images < config.fitting.batch_size:
         parser.error(f"--images: less than a batch of {config.fitting.batch_size}")

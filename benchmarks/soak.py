@@ -27,7 +27,8 @@ from boneage.v1 import common_pb2
 from services.cli.demo import SAMPLES
 from tests import soak
 from tests.group import Group, embedded, running_group
-from tests.soak import Case
+from tests.load import DEADLINE_S, Case, prepared
+from tests.overload import cancelled, overloaded
 
 RADIOGRAPHS: Final = 24
 Row = tuple[str, str, str]
@@ -68,14 +69,14 @@ async def kills(group: Group, cases: Sequence[Case], amounts: Amounts) -> AsyncI
     found = await soak.killed(group, cases)
     kinds = sorted({failure.split(":")[0] for failure in found.tally.failures})
     yield "kinds of errors", ", ".join(kinds) or "none", "ModelUnavailableError"
-    yield "slowest error", f"{found.tally.slowest_failure_s:.1f} s", f"{soak.DEADLINE_S:.0f} s"
+    yield "slowest error", f"{found.tally.slowest_failure_s:.1f} s", f"{DEADLINE_S:.0f} s"
     yield "until nobody claims to serve", f"{found.noticed_s:.1f} s", ""
     yield "from Triton's return to all serving", f"{found.recovered_s:.1f} s", "10 s"
 
 
 async def overload(group: Group, cases: Sequence[Case], amounts: Amounts) -> AsyncIterator[Row]:
     """3: three times what can be done; and callers who go."""
-    found = await soak.overloaded(group, cases, seconds=amounts.seconds)
+    found = await overloaded(group, cases, seconds=amounts.seconds)
     yield "peak", f"{found.peak_per_s:.1f} a second", ""
     yield "goodput at three times that", f"{found.goodput_per_s / found.peak_per_s:.2f} of the peak", "0.80"
     yield "answered, refused, failed", f"{found.answered}, {found.refused}, {len(found.failures)}", "none failed"
@@ -83,7 +84,7 @@ async def overload(group: Group, cases: Sequence[Case], amounts: Amounts) -> Asy
         yield "first failure", found.failures[0], ""
     yield "a refusal takes (p95)", f"{found.refusal_p95_s * 1e3:.0f} ms", "early"
     yield "memory", f"{found.growth:+.1%}", "flat"
-    gone = await soak.cancelled(group, cases)
+    gone = await cancelled(group, cases)
     what = f"executions ended later than 100 ms after {gone.calls} calls were cancelled"
     yield what, str(list(gone.late.values())), f"at most {gone.at_once} of each model, underway then"
 
@@ -137,7 +138,7 @@ async def grouped(folder: Path, radiographs: Sequence[common_pb2.Radiograph], **
     """A group with the embedded models, and the cases for it."""
     release, weights = embedded()
     async with running_group(folder, release, weights, **sizes) as group:
-        yield group, await soak.prepared(group, radiographs)
+        yield group, await prepared(group, radiographs)
 
 
 async def run(arguments: argparse.Namespace) -> dict[str, Any]:

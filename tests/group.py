@@ -124,6 +124,15 @@ class Group:
         """All instances of all services."""
         return [member for members in self.services.values() for member in members]
 
+    def resident_bytes(self) -> int:
+        """Memory of everything but the sync, with the processes of the Tritons' models."""
+        total = sum(member.resident_bytes() for member in self.members())
+        for server in self.tritons:
+            for process in server.processes():
+                with suppress(psutil.NoSuchProcess):
+                    total += process.memory_info().rss
+        return total
+
     async def until_serving(self, *names: str, timeout_s: float = 90.0) -> None:
         """Wait until all instances of these services serve; of the release service one is enough."""
         for name in names or tuple(self.services):
@@ -201,13 +210,3 @@ def embedded(root: Path = Path("deploy/models")) -> tuple[Release, dict[str, Pat
 
     release = ModelRepository(root).get()
     return release, {name: model_file(root, name, version) for name, version in release.models.items()}
-
-
-def resident_bytes(tritons: Sequence[Triton]) -> int:
-    """Memory of Tritons and of the processes of their models."""
-    total = 0
-    for server in tritons:
-        for process in server.processes():
-            with suppress(psutil.NoSuchProcess):
-                total += process.memory_info().rss
-    return total

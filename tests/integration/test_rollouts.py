@@ -12,9 +12,10 @@ from boneage.v1 import assessment_pb2, assessment_pb2_grpc
 from services.core.domain.contracts import ENHANCER, REGRESSOR, SEGMENTER
 from tests import soak
 from tests.group import running_group
+from tests.load import DEADLINE_S, prepared
 from tests.models import hand_picture, tiny_release, write_repository
+from tests.overload import cancelled, overloaded
 from tests.serving import as_png
-from tests.soak import DEADLINE_S
 
 CALLS, CYCLES = 300, 5
 
@@ -38,7 +39,7 @@ async def group(tmp_path_factory):
 async def cases(group):
     """Drawn hands of several brightnesses."""
     pictures = [hand_picture() * brightness for brightness in (0.8, 0.9, 1.0)]
-    return await soak.prepared(group, [as_png(picture) for picture in pictures])
+    return await prepared(group, [as_png(picture) for picture in pictures])
 
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -85,7 +86,7 @@ async def test_what_is_no_longer_needed_is_unloaded(group):
 
 async def test_too_much_is_refused_at_once(group, cases):
     """At three times what can be done every call is answered or refused, and none fails."""
-    found = await soak.overloaded(group, cases, seconds=6)
+    found = await overloaded(group, cases, seconds=6)
     assert found.refused > 0
     assert found.answered > 0
     assert found.failures == []
@@ -93,7 +94,7 @@ async def test_too_much_is_refused_at_once(group, cases):
 
 async def test_what_is_cancelled_does_not_run(group, cases):
     """A tenth of a second after all callers have gone, no more ends than the Tritons were at."""
-    found = await soak.cancelled(group, cases)
+    found = await cancelled(group, cases)
     assert max(found.late.values()) <= found.at_once
 
 
@@ -113,7 +114,7 @@ async def test_the_backbone_runs_once_for_an_assessment(group, cases):
 async def test_load_is_spread_over_all_tritons(tmp_path):
     """Four Tritons share it evenly, and one that comes later gets its share."""
     async with running_group(tmp_path, *tiny(tmp_path), tritons=4, instances=1) as group:
-        cases = await soak.prepared(group, [as_png(hand_picture())])
+        cases = await prepared(group, [as_png(hand_picture())])
         counts = await soak.spread(group, cases, calls=CALLS)
         assert max(counts) <= 1.2 * min(counts)
         group.tritons[3].kill()
