@@ -7,14 +7,17 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 torch = pytest.importorskip("torch", reason="needs the training extra: pip install -e '.[training]'")
 
 from pydantic import ValidationError  # noqa: E402
 
 from training.data.rows import Rows  # noqa: E402
-from training.evaluation.study import Arm, Outcome, mean_errors, paired_difference  # noqa: E402
+from training.evaluation.seeds import interval  # noqa: E402
+from training.evaluation.study import Arm, Outcome, differences, errors_of, table  # noqa: E402
 from training.jobs.study import StudyConfig, run  # noqa: E402
+from training.run.claim import claimed  # noqa: E402
 from training.run.exits import BadConfigurationError  # noqa: E402
 
 SIDE, COUNT = 64, 60
@@ -89,21 +92,69 @@ def test_a_study_that_compares_nothing_is_refused(values, changes, message):
         StudyConfig(**(values | changes))
 
 
-@given(st.lists(st.floats(0, 60), min_size=3, max_size=20), st.floats(-5, 5))
-def test_a_constant_difference_is_found_without_doubt(errors, shift):
-    """Pairing takes away what radiographs have in common."""
-    one = {f"{index}": error for index, error in enumerate(errors)}
-    other = {name: error + shift for name, error in one.items()} | {"999": 1000.0}
-    mean, low, high = paired_difference(other, one)
-    assert mean == pytest.approx(shift, abs=1e-9)
-    assert low == pytest.approx(high, abs=1e-9)
+def test_a_run_that_another_process_does_is_left_to_it(values, tmp_path):
+    """Two processes share the runs between them, and no run is done twice."""
+    config = StudyConfig(**values)
+    with claimed(tmp_path / "study" / "runs" / "head-all-1") as ours:
+        assert ours
+        run(config)
+    assert "3 of 4 runs are complete" in (tmp_path / "study" / "report.md").read_text()
+    run(config)
+    assert "4 of 4 runs are complete" in (tmp_path / "study" / "report.md").read_text()
 
 
-def test_seeds_are_averaged_by_radiograph():
-    """Each radiograph counts once, whatever the number of complete seeds."""
+def test_a_schedule_may_be_chosen_by_what_chooses_no_weights(values, tmp_path):
+    """Of the validation part, those are reported that do not choose among states of the weights."""
+    run(StudyConfig(**values | {"reported": "validation", "validation_images": 4}, runs_a_start=1))
+    with np.load(tmp_path / "study" / "runs" / "head-all-1" / "errors.npz") as stored:
+        assert len(stored["ids"]) == COUNT // 4 - 4
+        assert all(int(name) % 4 == 2 for name in stored["ids"])
+        assert stored["trained_on"] == COUNT // 2
+        assert stored["cpu_seconds"] >= 0
+
+
+def test_the_report_says_what_each_stage_did_and_what_the_paper_reports(values, tmp_path):
+    """Images and error of each stage, differences of the cohorts, the paper's tables with rows of this study."""
+    run(StudyConfig(**values | {"cohorts": ["all", "male", "female", "sex"], "seeds": [1, 2]}))
+    text = (tmp_path / "study" / "report.md").read_text()
+    assert re.search(r"\| paced \| sex \| 16 to \d+\.\d; 16 to \d+\.\d \|", text)
+    assert re.search(r"\| head \| [+-]\d+\.\d\d \([+-].* \| [+-]\d+\.\d\d \([+-].* \|", text)
+    assert "| Iglovikov et al. | transfer learning | 12,611 |" in text
+    assert re.search(r"\| this study, all \| paced \| 30 \| \d+\.\d\d \| 1\.07 \|", text)
+    assert cv2.imread(str(tmp_path / "study" / "validation.png")) is not None
+
+
+@given(
+    arrays(np.float64, st.tuples(st.integers(1, 4), st.integers(2, 12)), elements=st.floats(0, 60)), st.floats(-5, 5)
+)
+def test_a_constant_difference_is_found_without_doubt(values, shift):
+    """Pairing takes away what radiographs and seeds have in common."""
+    one = {seed: {f"{index}": error for index, error in enumerate(row)} for seed, row in enumerate(values)}
+    other = {seed: {name: error + shift for name, error in row.items()} | {"999": 1000.0} for seed, row in one.items()}
+    assert interval(differences(other, one)) == pytest.approx((shift, shift, shift), abs=1e-9)
+
+
+def test_only_seeds_that_both_have_are_compared():
+    """A study that is not complete does not compare a good seed of one with a bad seed of the other."""
+    one, other = {1: {"3": 4.0}, 2: {"3": 90.0}}, {1: {"3": 3.0}}
+    assert differences(one, other).tolist() == [[1.0]]
+    assert not differences(one, {3: {"3": 1.0}}).size
+
+
+def test_seeds_that_disagree_widen_the_interval():
+    """Many radiographs cannot make up for few seeds."""
+    rng = np.random.default_rng(0)
+    noise = rng.normal(0, 1, (3, 1000))
+    _, low, high = interval(noise)
+    _, lower, higher = interval(noise + np.array([[-2.0], [0.0], [2.0]]))
+    assert higher - lower > 10 * (high - low)
+
+
+def test_errors_are_kept_by_arm_cohort_seed_and_radiograph():
+    """A radiograph that one of the seeds did not read is left out of the arm's figure."""
     arm = Arm("a", "raw", "s")
     outcomes = [
-        Outcome(arm, "all", 1, np.array(["3", "5"]), np.array([2.0, 4.0]), []),
-        Outcome(arm, "all", 2, np.array(["3"]), np.array([6.0]), []),
+        Outcome(arm, "all", 1, np.array(["3", "5"]), np.array([2.0, 4.0]), 9, 1.0, []),
+        Outcome(arm, "all", 2, np.array(["3"]), np.array([6.0]), 9, 1.0, []),
     ]
-    assert mean_errors(outcomes) == {("a", "all"): {"3": 4.0, "5": 4.0}}
+    assert table(errors_of(outcomes)["a", "all"]).tolist() == [[2.0], [6.0]]

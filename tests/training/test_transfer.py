@@ -149,8 +149,40 @@ def test_kept_maps_give_the_same_run_as_computing_them(tmp_path):
 def test_cache_that_would_not_fit_is_refused(tmp_path, monkeypatch):
     """Before anything is computed, with the sizes in the message."""
     monkeypatch.setattr(prefix, "LIMIT_BYTES", 1000)
+    PrefixCache.open(tmp_path, "small", rows=10, shape=(1, 5, 5))
     with pytest.raises(BadConfigurationError, match=r"0\.0 GB are left"):
         PrefixCache.open(tmp_path, "key", rows=10, shape=(100, 7, 7))
+    assert [file.stem for file in tmp_path.glob("*.maps")] == ["small"]
+
+
+def test_cache_makes_room_for_another(tmp_path, monkeypatch):
+    """What was opened longest ago goes first; a run that reads it still can."""
+    monkeypatch.setattr(prefix, "LIMIT_BYTES", 2500)
+    shape = {"rows": 10, "shape": (1, 5, 5)}
+    first = PrefixCache.open(tmp_path, "first", **shape)
+    first.fill(np.arange(10), lambda rows: np.ones((len(rows), 1, 5, 5), np.float32))
+    PrefixCache.open(tmp_path, "second", **shape)
+    PrefixCache.open(tmp_path, "third", **shape)
+    assert {file.stem for file in tmp_path.glob("*.maps")} == {"second", "third"}
+    assert first.read(np.arange(10)).sum() == 250
+    PrefixCache.open(tmp_path, "second", **shape)
+    PrefixCache.open(tmp_path, "first", **shape)
+    assert {file.stem for file in tmp_path.glob("*.maps")} == {"second", "first"}
+    assert not PrefixCache.open(tmp_path, "first", **shape).filled.any()
+
+
+def test_layers_nearer_to_the_image_learn_slower():
+    """Layer-wise decay: every block that learns has a factor of its own, and no parameter two."""
+    net = network()
+    stage = Stage(("exit", "middle", "entry"), images=16, learning_rate=0.001, block_decay=0.5)
+    stage.freeze(net)
+    groups = stage.parameter_groups(net)
+    factors = [factor for _, factor in groups]
+    assert factors == [1.0, *(0.5**depth for depth in range(len(groups) - 1))]
+    found = [id(parameter) for parameters, _ in groups for parameter in parameters]
+    assert sorted(found) == sorted(id(parameter) for parameter in net.parameters())
+    assert groups[0][0][0] is net.head.weight
+    assert groups[-1][0][0] is next(net.flows()["entry"].parameters())
 
 
 def test_resumed_run_ends_with_the_same_weights():

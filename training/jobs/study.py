@@ -1,8 +1,8 @@
 """Compares schedules of transfer learning at equal cost: `python -m training.jobs.study --config FILE`.
 
-The paper's Figures 11 and 12 and the ablation of Tables 1 and 2: every arm (what is seen, and how it is unfrozen) for
-every cohort and seed, at equal numbers of images seen. Each run is a unit of its own; the report is built from those
-that are complete.
+The paper's Figures 11 and 12 and its Tables 1 and 2: every arm (what is seen, and how it is unfrozen) for every cohort
+and seed, at equal numbers of images seen. Each run is a unit of its own; the report is built from those that are
+complete. Several processes may work on one study: each takes what no other has begun.
 """
 
 import json
@@ -22,22 +22,24 @@ from services.core.domain.contracts import SEX_ORDER
 from training.data.radiographs import Radiograph
 from training.data.rows import Rows
 from training.enhancement.clahe import equalised
-from training.evaluation.study import ERRORS, Arm, Outcome, write_report
+from training.evaluation.study import ERRORS, Arm, Outcome, Plan
+from training.evaluation.study_report import write_report
 from training.jobs.command import JobConfig, command
 from training.jobs.source import Source, examples, network
 from training.run.checkpoint import Checkpoint
+from training.run.claim import claimed
 from training.run.exits import BadConfigurationError
 from training.run.journal import Journal
+from training.run.spent import Spent
 from training.run.steps import run_steps
-from training.transfer.devices import AskedPrecision, choose_device
+from training.transfer.devices import AskedPrecision, Device, choose_device
 from training.transfer.images import Examples
 from training.transfer.learner import Fitting, StagedLearner
 from training.transfer.stages import Stage, total_images
 from training.transfer.target import AgeTarget
 
 LOG = logging.getLogger(__name__)
-REPORTED: Final = "calibration"
-"""The part that the figures are of: nothing is chosen by it here, and the test part stays unread."""
+LOG_EVERY: Final = 5
 
 Cohort = Literal["all", "male", "female", "sex"]
 
@@ -46,7 +48,9 @@ class StudyConfig(JobConfig):
     """Everything the study depends on.
 
     Cohort `all` never learns of the sex, `male` and `female` are networks of their own, `sex` is one network with a row
-    of its head for each. `validation_images` of the validation part choose among states of the weights.
+    of its head for each. `validation_images` of the validation part choose among states of the weights. `reported` is
+    the part that the figures are of: the calibration part, by which nothing is chosen (the test part stays unread), or,
+    to choose a schedule by, those of the validation part that choose nothing else.
     `runs_a_start` bounds what one start of the job does.
     """
 
@@ -59,6 +63,7 @@ class StudyConfig(JobConfig):
     seeds: list[int]
     fitting: Fitting
     validation_images: int = Field(ge=1)
+    reported: Literal["calibration", "validation"] = "calibration"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: AskedPrecision = "auto"
     kept: Path
@@ -104,89 +109,107 @@ def units(config: StudyConfig) -> Iterator[Unit]:
 
 
 def run(config: StudyConfig) -> None:
-    """Do the runs that are missing, then write the report; also after each cohort, so that it can be read early."""
+    """Do the runs that are missing and nobody else does; the report is written after each."""
     cv2.setNumThreads(1)
+    device = choose_device(precision=config.precision, kind=config.device)
     planned = list(units(config))
-    missing = [unit for unit in planned if not (config.out / "runs" / unit.name / ERRORS).exists()]
     radiographs = config.source.dataset.read()
-    _check_made_with(config, planned)
-    for unit in missing[: config.runs_a_start]:
-        LOG.info("%s, %d of %d", unit.name, planned.index(unit) + 1, len(planned))
-        _run(config, unit, config.out / "runs" / unit.name, radiographs)
-        if unit.arm == config.arms[-1]:
-            report(config)
+    _check_made_with(config, planned, device)
+    done = 0
+    for index, unit in enumerate(planned):
+        if done == config.runs_a_start:
+            break
+        folder = config.out / "runs" / unit.name
+        with claimed(folder) as ours:
+            if not ours or (folder / ERRORS).exists():
+                continue
+            LOG.info("%s, %d of %d", unit.name, index + 1, len(planned))
+            _run(config, unit, folder, radiographs, device)
+        done += 1
+        report(config)
     report(config)
 
 
 def report(config: StudyConfig) -> None:
     """Build the report from the runs that are complete."""
+    planned = list(units(config))
     outcomes = [
         Outcome.read(config.out / "runs" / unit.name, unit.arm, unit.cohort, unit.seed)
-        for unit in units(config)
+        for unit in planned
         if (config.out / "runs" / unit.name / ERRORS).exists()
     ]
+    images = total_images(_any_schedule(config))
     if outcomes:
-        write_report(
-            config.out, outcomes, planned=len(list(units(config))), images_a_run=total_images(_any_schedule(config)),
-            images_a_step=config.fitting.batch_size, part=REPORTED,
-        )  # fmt: skip
+        with claimed(config.out, wait=True):
+            write_report(config.out, outcomes, Plan(len(planned), images, config.fitting.batch_size, config.reported))
 
 
 def _any_schedule(config: StudyConfig) -> Sequence[Stage]:
     return next(iter(config.schedules.values()))
 
 
-def _run(config: StudyConfig, unit: Unit, folder: Path, radiographs: Sequence[Radiograph]) -> None:
+def _run(config: StudyConfig, unit: Unit, folder: Path, radiographs: Sequence[Radiograph], device: Device) -> None:
     """One run: trained or gone on with, then its readings of the part that is reported."""
     source = config.source.model_copy(update={"images": unit.arm.images})
     parts = {
         part: _cohort(source, unit, [radiograph for radiograph in radiographs if radiograph.part == part])
-        for part in ("train", "validation", REPORTED)
+        for part in ("train", "validation", config.reported)
     }
-    order = np.random.default_rng(0).permutation(len(parts["validation"].rows))[: config.validation_images]
+    order = np.random.default_rng(0).permutation(len(parts["validation"].rows))
+    chooses, others = order[: config.validation_images], order[config.validation_images :]
+    reported = parts[config.reported].take(others) if config.reported == "validation" else parts[config.reported]
     fitting = replace(config.fitting, seed=unit.seed)
     stages = config.schedules[unit.arm.schedule]
     learning = StagedLearner(
         network(config.backbone, config.start_from, unit.target, stages, seed=unit.seed),
         train=parts["train"],
-        validation=parts["validation"].take(order),
+        validation=parts["validation"].take(chooses),
         target=unit.target,
         stages=stages,
         fitting=fitting,
-        device=choose_device(precision=config.precision, kind=config.device),
+        device=device,
         cache=config.kept,
     )
     steps = total_images(stages) // fitting.batch_size
+    spent = Spent(folder)
+
+    def over(step: int) -> bool:
+        if step % LOG_EVERY == 0:
+            spent.save()
+        return learning.finished
+
     with Journal(folder, title=unit.name, total=steps) as journal:
         checkpoint = Checkpoint(folder / "last.pt")
-        run_steps(
-            learning, steps=steps, checkpoint=checkpoint, journal=journal, log_every=10,
-            after=lambda _: learning.finished,
-        )  # fmt: skip
-    reported = parts[REPORTED]
+        run_steps(learning, steps=steps, checkpoint=checkpoint, journal=journal, log_every=LOG_EVERY, after=over)
     ages = unit.target.months(learning.predict(reported), reported.sexes)
-    ids = np.array(Rows.read(source.hands).ids)[reported.rows]
-    made_with = np.array(_made_with(config, unit))
-    _save(folder / ERRORS, ids=ids, errors=(ages - reported.labels).astype(np.float32), made_with=made_with)
+    _save(
+        folder / ERRORS,
+        ids=np.array(Rows.read(source.hands).ids)[reported.rows],
+        errors=(ages - reported.labels).astype(np.float32),
+        trained_on=np.array(len(parts["train"])),
+        cpu_seconds=np.array(round(spent.seconds)),
+        made_with=np.array(_made_with(config, unit, device)),
+    )
     (folder / "last.pt").unlink()
 
 
-def _made_with(config: StudyConfig, unit: Unit) -> str:
+def _made_with(config: StudyConfig, unit: Unit, device: Device) -> str:
     """SHA-256 of all that a run depends on beside the code, the labels and the weights to start from."""
-    fields = {"backbone", "fitting", "validation_images", "precision"}
+    fields = {"backbone", "fitting", "validation_images", "reported"}
     stages = config.model_dump(mode="json", include={"schedules"})["schedules"][unit.arm.schedule]
     whole = [config.model_dump(mode="json", include=fields), stages, asdict(unit), config.source.side_px,
-             Rows.read(config.source.hands).made_by]  # fmt: skip
+             device.precision, Rows.read(config.source.hands).made_by]  # fmt: skip
     return sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
 
-def _check_made_with(config: StudyConfig, planned: Sequence[Unit]) -> None:
+def _check_made_with(config: StudyConfig, planned: Sequence[Unit], device: Device) -> None:
     """Raise BadConfigurationError where a complete run was made otherwise: the two are not to be compared."""
     for unit in planned:
         path = config.out / "runs" / unit.name / ERRORS
-        if path.exists() and str(np.load(path)["made_with"]) != _made_with(config, unit):
+        if path.exists() and str(np.load(path)["made_with"]) != _made_with(config, unit, device):
             raise BadConfigurationError(
-                f"{path} was made with another configuration or on other hands; delete it or name another folder"
+                f"{path} was made with another configuration, in another precision or on other hands; delete it or "
+                "name another folder"
             )
 
 

@@ -29,13 +29,30 @@ def fingerprint(module: nn.Module, *others: object) -> str:
     return digest.hexdigest()[:32]
 
 
+def _make_room(folder: Path, path: Path, size: int) -> int:
+    """Bytes that the cache at `path` may take, after others were deleted as far as `size` needs it."""
+    others = sorted(folder.glob("*.maps"), key=lambda file: file.with_suffix(".rows").stat().st_mtime_ns)
+    others = [file for file in others if file != path]
+
+    def left() -> int:
+        free = shutil.disk_usage(folder).free + (path.stat().st_blocks * 512 if path.exists() else 0)
+        return min(free, LIMIT_BYTES - sum(file.stat().st_size for file in others))
+
+    while others and size <= LIMIT_BYTES and left() < size:
+        oldest = others.pop(0)
+        oldest.with_suffix(".rows").unlink()
+        oldest.unlink()
+    return left()
+
+
 @dataclass(frozen=True, slots=True)
 class PrefixCache:
     """Feature maps (rows, C, h, w) in one file, with a second that says which rows are there.
 
     In half precision they take the space of half precision, so that nothing is lost by keeping them.
 
-    A killed run leaves whole rows behind, and the next one, or another run with the same frozen flows, uses them.
+    A killed run leaves whole rows behind, and the next one, or another run with the same frozen flows, uses them. Those
+    that were opened longest ago make room for others; a run that still reads one keeps it until it ends.
     """
 
     maps: NDArray[np.floating]
@@ -48,18 +65,16 @@ class PrefixCache:
         size = int(np.prod(shape, dtype=np.int64)) * rows * kind.itemsize
         folder.mkdir(parents=True, exist_ok=True)
         path, index = folder / f"{key}.maps", folder / f"{key}.rows"
-        room = LIMIT_BYTES - sum(file.stat().st_size for file in folder.glob("*.maps") if file != path)
-        free = shutil.disk_usage(folder).free + (path.stat().st_blocks * 512 if path.exists() else 0)
-        left = min(room, free)
-        if size > left:
+        if size > (left := _make_room(folder, path, size)):
             raise BadConfigurationError(
                 f"{folder}: the frozen flows' maps of {rows} images take {size / 1e9:.1f} GB, {left / 1e9:.1f} GB are"
-                " left for them; use fewer copies, or delete caches that are not used any more"
+                " left for them; use fewer copies"
             )
         for file, length in ((path, size), (index, rows)):
             if not file.exists():
                 with file.open("wb") as new:
                     new.truncate(length)
+        index.touch()
         return cls(
             np.memmap(path, kind, "r+", shape=(rows, *shape)),
             np.memmap(index, np.bool_, "r+", shape=(rows,)),

@@ -18,10 +18,10 @@ class Stage:
     """The head and the flows in `trainable` learn from `images` images, up to `learning_rate`; the others are frozen.
 
     The rate rises over the first `warm_up` of them and falls on a cosine to `final_fraction`. The last flow that learns
-    does so as fast as the head, and each before it `flow_decay` times as fast as the one after it. After `patience`
-    validations without a better one the stage ends, and what it had left goes to the next. With `copies` every image is
-    seen in that many augmented forms and no more, so that what the flows before the first that learns make of them can
-    be kept (`cached`).
+    does so as fast as the head, and each before it `flow_decay` times as fast as the one after it; with `block_decay`
+    so does each of their blocks that learns (layer-wise decay). After `patience` validations without a better one the
+    stage ends, and what it had left goes to the next. With `copies` every image is seen in that many augmented forms
+    and no more, so that what the flows before the first that learns make of them can be kept (`cached`).
     """
 
     trainable: tuple[Flow, ...]
@@ -30,6 +30,7 @@ class Stage:
     warm_up: float = 0.1
     final_fraction: float = 0.0
     flow_decay: float = 1.0
+    block_decay: float = 1.0
     patience: int | None = None
     copies: int | None = None
     cached: bool = False
@@ -70,9 +71,13 @@ class Stage:
         """The parameters that learn, with the factor of each group on the learning rate."""
         flows = network.flows()
         groups: list[tuple[list[nn.Parameter], float]] = [(list(network.head.parameters()), 1.0)]
+        behind = 0
         for depth, flow in enumerate(flow for flow in reversed(FLOWS) if flow in self.trainable):
-            groups.append((list(flows[flow].parameters()), self.flow_decay**depth))
-        return [group for group in groups if group[0]]
+            for block in [flows[flow]] if self.block_decay == 1 else reversed(flows[flow]):
+                if parameters := list(block.parameters()):
+                    groups.append((parameters, self.flow_decay**depth * self.block_decay**behind))
+                    behind += 1
+        return groups
 
 
 def total_images(stages: Sequence[Stage]) -> int:

@@ -1,0 +1,25 @@
+"""Lets several processes work on one folder of runs: each takes what no other has begun."""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+CLAIMED: Final = "claimed"
+
+
+@contextmanager
+def claimed(folder: Path, *, wait: bool = False) -> Iterator[bool]:
+    """Whether this process has the folder to itself inside the block; with `wait` it has, once the others are done.
+
+    A process that died claims nothing any more.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / CLAIMED).open("w") as mark:
+        try:
+            fcntl.flock(mark, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        yield True
