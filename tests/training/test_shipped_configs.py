@@ -24,7 +24,8 @@ KINDS: dict[str, type[JobConfig]] = {
     "enhancement_study": EnhancementStudyConfig, "label_study": LabelStudyConfig, "study": StudyConfig,
     "hands": HandsConfig, "segmenter": SegmenterConfig, "enhancer": EnhancerConfig,
     "publish": PublishConfig, "calibrate": PublishConfig,
-    "regressor": TransferConfig, "xception": TransferConfig, "sex": TransferConfig, "prefix_cache": TransferConfig,
+    "regressor": TransferConfig, "xception": TransferConfig, "sex": TransferConfig, "distilled": TransferConfig,
+    "prefix_cache": TransferConfig,
 }  # fmt: skip
 GIVEN = {"imagenet", "store"}
 """Folders of $RUNS that no job makes: the documentation says how they come about."""

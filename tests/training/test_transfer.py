@@ -1,9 +1,12 @@
 """Paced transfer learning: what is frozen stays frozen, what is kept is what would be computed, runs resume."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 torch = pytest.importorskip("torch", reason="needs the training extra: pip install -e '.[training]'")
 
@@ -13,7 +16,7 @@ from training.run.exits import BadConfigurationError  # noqa: E402
 from training.transfer import prefix  # noqa: E402
 from training.transfer.devices import Device  # noqa: E402
 from training.transfer.images import Examples, Sampler  # noqa: E402
-from training.transfer.learner import Fitting, StagedLearner  # noqa: E402
+from training.transfer.learner import Fitting, Lessons, StagedLearner  # noqa: E402
 from training.transfer.prefix import PrefixCache  # noqa: E402
 from training.transfer.stages import Stage  # noqa: E402
 from training.transfer.target import AgeTarget, CategoryTarget, area_under_roc  # noqa: E402
@@ -37,7 +40,7 @@ def network(outputs=3, *, seed=0):
     return TransferNetwork(BACKBONE, outputs)
 
 
-def learner(stages, *, train=None, cache=None, target=None, net=None, **fitting):
+def learner(stages, *, train=None, cache=None, target=None, net=None, lessons=None, **fitting):
     """A learner on a few images."""
     return StagedLearner(
         net or network(),
@@ -48,6 +51,7 @@ def learner(stages, *, train=None, cache=None, target=None, net=None, **fitting)
         fitting=Fitting(**({"batch_size": 4, "validate_every": 8, "seed": 3} | fitting)),
         device=CPU,
         cache=cache,
+        lessons=lessons,
     )
 
 
@@ -183,6 +187,43 @@ def test_layers_nearer_to_the_image_learn_slower():
     assert sorted(found) == sorted(id(parameter) for parameter in net.parameters())
     assert groups[0][0][0] is net.head.weight
     assert groups[-1][0][0] is next(net.flows()["entry"].parameters())
+
+
+def test_a_stage_is_judged_by_its_own_best(monkeypatch):
+    """It begins worse than the last one ended, and has its patience for getting better from there."""
+    stages = [Stage((), images=16, learning_rate=0.003), Stage(("exit",), images=32, learning_rate=0.001, patience=1)]
+    one = learner(stages)
+    scores = iter([1.0, 5.0, 4.0, 3.0, 2.0, 1.9, 1.8])
+    monkeypatch.setattr(one, "validate", lambda: {"mae_months": next(scores)})
+    run(one)
+    assert one.finished
+    assert one.seen == 32
+    assert one.score == 1.0
+
+
+@pytest.mark.parametrize("target", [AgeTarget(), CategoryTarget(("a", "b", "c"))])
+def test_a_teacher_has_its_share_of_the_loss(target):
+    """The labels have the rest of it."""
+    train = examples(24)
+    train = replace(train, labels=np.arange(24, dtype=np.float32) % 3)
+    stages = [Stage((), images=16, learning_rate=0.003)]
+    taught = np.random.default_rng(0).normal(size=(24, 3)).astype(np.float32)
+    first = {}
+    for share in (0.0, 0.25, 1.0):
+        first[share] = learner(stages, train=train, target=target, lessons=Lessons(taught, share)).step(1)["loss"]
+    assert first[0.0] != pytest.approx(first[1.0], rel=0.1)
+    assert first[0.25] == pytest.approx(0.75 * first[0.0] + 0.25 * first[1.0], rel=1e-5)
+    assert first[0.0] == learner(stages, train=train, target=target).step(1)["loss"]
+
+
+@given(arrays(np.float32, (5, 3), elements=st.floats(-3, 3, width=32)), st.floats(0.1, 3))
+def test_imitation_is_least_where_the_outputs_are_the_teachers(taught, shift):
+    """For ages it is then nothing; for classes anything else costs more."""
+    sexes = torch.tensor([0, 1, 2, 0, 1])
+    right, wrong = torch.from_numpy(taught), torch.from_numpy(taught) + torch.tensor([shift, 0, -shift])
+    for target in (AgeTarget(unknown_share=0.3), CategoryTarget(("a", "b", "c"))):
+        assert target.imitation(right, right, sexes) < target.imitation(wrong, right, sexes)
+    assert AgeTarget().imitation(right, right, sexes) == 0
 
 
 def test_resumed_run_ends_with_the_same_weights():

@@ -15,6 +15,7 @@ import yaml
 torch = pytest.importorskip("torch", reason="needs the training extra: pip install -e '.[training]'")
 
 from services.cli import jobs_objects  # noqa: E402
+from services.core.domain.metrics import area_under_roc  # noqa: E402
 from training.data.rows import Rows  # noqa: E402
 from training.jobs.together import TELLING  # noqa: E402
 from training.models.regressor import TransferNetwork  # noqa: E402
@@ -92,6 +93,36 @@ def test_two_classes_are_learnt_from_configuration_alone(project):
     assert figures["auc"] > 0.9
     assert weights(project / "run")["head.weight"].shape[0] == 2
     assert cv2.imread(str(project / "run" / "curves.png")).shape[0] > 300
+
+
+def test_a_network_learns_from_what_a_better_one_reads(project):
+    """The teacher reads once, and its readings serve whoever goes on; another teacher reads anew."""
+    assert ended(config(project)).returncode == 0
+    teacher = {"members": [{"backbone": "mobilenetv3_small_050", "weights": [str(project / "run/weights.pt")]}]}
+    wrong = project / "wrong.csv"
+    lines = (project / "labels.csv").read_text().splitlines()
+    findings = {"normal": "sclerosis", "sclerosis": "normal"}
+    swapped = [f"{line.split(',')[0]},{findings[line.split(',')[1]]}" for line in lines[1:]]
+    mixed = [right if i % 5 == 0 else other for i, (right, other) in enumerate(zip(lines[1:], swapped, strict=True))]
+    wrong.write_text("\n".join([lines[0], *mixed]) + "\n")
+    of_others = source(project)
+    of_others["dataset"] |= {"labels": str(wrong)}
+    taught = {"source": of_others, "teacher": teacher | {"share": 1.0}, "out": str(project / "taught")}
+    result = ended(config(project, **taught))
+    assert result.returncode == 0, result.stderr
+    lessons = project / "taught/lessons.npz"
+    with np.load(lessons) as read:
+        says = read["outputs"][:, 1] - read["outputs"][:, 0]
+    bright = [int(number) % 2 == 1 for number in sorted(str(i) for i in range(COUNT) if i % 5)]
+    assert area_under_roc(says, np.array(bright)) > 0.9
+    begun = lessons.stat().st_mtime_ns
+    assert ended(config(project, **taught)).returncode == 0
+    assert lessons.stat().st_mtime_ns == begun
+    figures = json.loads((project / "taught/figures.json").read_text())["validation"]
+    assert figures["auc"] > 0.9, "it learnt from the labels of the train part, which are all wrong"
+    result = ended(config(project, teacher={"members": [{"backbone": "resnet18", "weights": [str(wrong)]}]}))
+    assert result.returncode == 64
+    assert "resnet18" in result.stderr
 
 
 def test_another_question_takes_over_what_lies_before_the_head(project):

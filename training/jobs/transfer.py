@@ -10,6 +10,7 @@ from pydantic import Field
 
 from training.evaluation.curves import draw_curves
 from training.jobs.command import JobConfig, command
+from training.jobs.lessons import Teacher
 from training.jobs.source import Source, examples, network
 from training.publish.published import Published
 from training.run.checkpoint import Checkpoint, save_whole
@@ -28,8 +29,8 @@ class TransferConfig(JobConfig):
     """Everything a run depends on; it goes whole into the model's card.
 
     `start_from` is ImageNet's weights (safetensors), the `weights.pt` of another run, or a published version (a file
-    `model.onnx`, or its place in a store), whose head alone can go on learning. `kept` is where the maps of frozen
-    flows are kept, for stages that want it.
+    `model.onnx`, or its place in a store), whose head alone can go on learning. What a `teacher` reads is imitated
+    beside the labels. `kept` is where the maps of frozen flows are kept, for stages that want it.
     """
 
     source: Source
@@ -38,6 +39,7 @@ class TransferConfig(JobConfig):
     target: Annotated[AgeTarget | CategoryTarget, Field(discriminator="kind")]
     stages: list[Stage] = Field(min_length=1)
     fitting: Fitting
+    teacher: Teacher | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: AskedPrecision = "auto"
     kept: Path | None = None
@@ -79,15 +81,18 @@ def learner(config: TransferConfig, device: Device) -> StagedLearner:
     parts = {part: [r for r in radiographs if r.part == part] for part in ("train", "validation")}
     if empty := [part for part, members in parts.items() if not members]:
         raise BadConfigurationError(f"{config.source.dataset.split}: no radiograph is in {' or '.join(empty)}")
+    train = examples(config.source, parts["train"], config.target)
+    lessons = None if config.teacher is None else config.teacher.lessons(train, config.target, device, config.out)
     return StagedLearner(
         network(config.backbone, config.weights, config.target, config.stages, seed=config.fitting.seed),
-        train=examples(config.source, parts["train"], config.target),
+        train=train,
         validation=examples(config.source, parts["validation"], config.target),
         target=config.target,
         stages=config.stages,
         fitting=config.fitting,
         device=device,
         cache=config.kept,
+        lessons=lessons,
     )
 
 

@@ -42,6 +42,14 @@ class Fitting:
     balanced: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Lessons:
+    """Raw outputs (N, n) of another network for the training images, and the share of the loss that they have."""
+
+    outputs: NDArray[np.float32]
+    share: float
+
+
 class Learning(nn.Module):
     """All from the first flow that learns on: maps (B, C, h, w) of the flows before it -> the head's outputs (B, n)."""
 
@@ -73,6 +81,7 @@ class StagedLearner:
         fitting: Fitting,
         device: Device,
         cache: Path | None = None,
+        lessons: Lessons | None = None,
     ) -> None:
         if short := [stage.name for stage in stages if stage.images < fitting.batch_size]:
             raise BadConfigurationError(
@@ -81,6 +90,7 @@ class StagedLearner:
         self.network = network.to(device.handle, memory_format=torch.channels_last)
         self.train, self.validation, self.target = train, validation, target
         self.stages, self.fitting, self.device, self.cache = tuple(stages), fitting, device, cache
+        self.lessons = lessons
         bins = target.balance_bins(train.labels) if fitting.balanced else None
         self.sampler = Sampler(len(train), fitting.batch_size, fitting.seed, bins)
         self.score, self.best = math.inf, copy.deepcopy(network.state_dict())
@@ -95,6 +105,7 @@ class StagedLearner:
     def _enter(self, index: int, *, budget: int) -> None:
         """Begin a stage with the weights that the network has."""
         self.index, self.budget, self.seen, self.unimproved = index, budget, 0, 0
+        self.stage_score = math.inf
         self.stage.freeze(self.network)
         self.inputs = Inputs(self.network, self.stage, self.sampler, self.train, device=self.device, cache=self.cache)
         self.learning = Learning(self.network, self.stage)
@@ -119,6 +130,10 @@ class StagedLearner:
         with self.device.autocast():
             outputs = self.parallel(maps)
         loss = self.target.loss(outputs.float(), labels, sexes)
+        if self.lessons is not None:
+            taught = torch.from_numpy(self.lessons.outputs[indices]).to(self.device.handle)
+            imitation = self.target.imitation(outputs.float(), taught, sexes)
+            loss = (1 - self.lessons.share) * loss + self.lessons.share * imitation
         self.optimiser.zero_grad()
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimiser)
@@ -137,7 +152,8 @@ class StagedLearner:
             return {}
         figures = self.validate()
         score = self.target.selection(figures)
-        self.unimproved = 0 if score < self.score else self.unimproved + 1
+        self.unimproved = 0 if score < self.stage_score else self.unimproved + 1
+        self.stage_score = min(self.stage_score, score)
         if score < self.score:
             self.score, self.best = score, copy.deepcopy(self.network.state_dict())
         if over or (self.stage.patience is not None and self.unimproved >= self.stage.patience):
@@ -177,7 +193,7 @@ class StagedLearner:
         """Everything that the next step depends on."""
         return {
             "index": self.index, "budget": self.budget, "seen": self.seen, "unimproved": self.unimproved,
-            "score": self.score, "finished": self.finished, "best": self.best,
+            "score": self.score, "stage_score": self.stage_score, "finished": self.finished, "best": self.best,
             "network": self.network.state_dict(), "optimiser": self.optimiser.state_dict(),
             "scaler": self.scaler.state_dict(),
         }  # fmt: skip
@@ -188,5 +204,6 @@ class StagedLearner:
         self._enter(state["index"], budget=state["budget"])
         self.seen, self.unimproved = state["seen"], state["unimproved"]
         self.score, self.best, self.finished = state["score"], state["best"], state["finished"]
+        self.stage_score = state["stage_score"]
         self.optimiser.load_state_dict(state["optimiser"])
         self.scaler.load_state_dict(state["scaler"])

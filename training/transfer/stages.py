@@ -19,9 +19,9 @@ class Stage:
 
     The rate rises over the first `warm_up` of them and falls on a cosine to `final_fraction`. The last flow that learns
     does so as fast as the head, and each before it `flow_decay` times as fast as the one after it; with `block_decay`
-    so does each of their blocks that learns (layer-wise decay). After `patience` validations without a better one the
-    stage ends, and what it had left goes to the next. With `copies` every image is seen in that many augmented forms
-    and no more, so that what the flows before the first that learns make of them can be kept (`cached`).
+    so does each of their blocks that learns (layer-wise decay). After `patience` validations without one that is the
+    best of the stage it ends, and what it had left goes to the next. With `copies` every image is seen in that many
+    augmented forms and no more, so that what the flows before those that learn make of them can be kept (`cached`).
     """
 
     trainable: tuple[Flow, ...]

@@ -35,6 +35,9 @@ class Target(Protocol):
     def loss(self, outputs: Tensor, labels: Tensor, sexes: Tensor) -> Tensor:
         """The loss of a batch, from the head's raw outputs (B, n)."""
 
+    def imitation(self, outputs: Tensor, taught: Tensor, sexes: Tensor) -> Tensor:
+        """How far a batch's raw outputs (B, n) are from those of another network, in units of `loss`."""
+
     def figures(self, outputs: Outputs, labels: Labels, sexes: Sexes) -> dict[str, float]:
         """Figures of a set of images, from raw outputs (N, n)."""
 
@@ -71,7 +74,14 @@ class AgeTarget(Target):
 
     @override
     def loss(self, outputs: Tensor, labels: Tensor, sexes: Tensor) -> Tensor:
-        errors = (outputs * AGE_SCALE_MONTHS + AGE_MEAN_MONTHS - labels[:, None]).abs()
+        return self._weighted((outputs * AGE_SCALE_MONTHS + AGE_MEAN_MONTHS - labels[:, None]).abs(), sexes)
+
+    @override
+    def imitation(self, outputs: Tensor, taught: Tensor, sexes: Tensor) -> Tensor:
+        return self._weighted((outputs - taught).abs() * AGE_SCALE_MONTHS, sexes)
+
+    def _weighted(self, errors: Tensor, sexes: Tensor) -> Tensor:
+        """Mean of errors (B, n) in months, of the row for the sex and of that for an unknown one."""
         own = errors.gather(1, sexes[:, None])[:, 0]
         weighted = (1 - self.unknown_share) * own + self.unknown_share * errors[:, UNKNOWN]
         return weighted.mean() / LOSS_SCALE_MONTHS
@@ -124,6 +134,11 @@ class CategoryTarget(Target):
     def loss(self, outputs: Tensor, labels: Tensor, sexes: Tensor) -> Tensor:
         del sexes
         return nn.functional.cross_entropy(outputs, labels.long())
+
+    @override
+    def imitation(self, outputs: Tensor, taught: Tensor, sexes: Tensor) -> Tensor:
+        del sexes
+        return nn.functional.cross_entropy(outputs, taught.softmax(dim=1))
 
     @override
     def figures(self, outputs: Outputs, labels: Labels, sexes: Sexes) -> dict[str, float]:
