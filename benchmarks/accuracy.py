@@ -3,7 +3,7 @@
     python -m benchmarks.accuracy --data FOLDER [--out FILE.json] [--only NAME ...]
 
 FOLDER holds `rsna-bone-age`, `larger-radiographs`, `hand-masks`, `ossification-regions` and `dicom` as
-docs/evaluation.md says. Every figure comes from the `boneage` command, as a user would get it.
+docs/evaluation.md says. Radiographs are read as the `boneage` command reads them, by the real services.
 """
 
 import argparse
@@ -17,27 +17,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from rich.console import Console
 from rich.table import Table
-from scipy.stats import binomtest
 
 from benchmarks.activation import activation
-from benchmarks.cases import not_hands, png, read_grey8, shuffled_hand, turned_hand
+from benchmarks.cases import not_hands, png, shuffled_hand, true_aspect, turned_hand
 from benchmarks.contact_sheet import activation_sheet
-from benchmarks.disturbances import DISTURBANCES, HARD
 from benchmarks.forms import write_forms
 from benchmarks.outlines import drawn_outlines, ossification
+from benchmarks.robustness import robustness
 from training.data.split import SPLIT_CSV, read_split
 
 Figures = dict[str, Any]
 TILTS_DEG = (-30.0, -15.0, 15.0, 30.0)
-CONFIDENCE = 0.95
 TURNED_IMAGES = 150
 SHUFFLED_IMAGES = 1000
-DISTURBED_IMAGES = 300
-WORSE_BY, WORSE_BY_HARD, MORE_ABSTAINED = 0.10, 0.25, 0.05  # what a disturbance may cost
 WORST_MASKS = Path("build/worst-masks.png")
 ACTIVATION_SHEET = Path("build/activation-maps.png")
 
@@ -53,19 +48,12 @@ def boneage(*arguments: str) -> list[dict[str, Any]]:
 
 
 def test_part(data: Path) -> Figures:
-    """The test part, with and without the sex; the coverage of each band with its Clopper-Pearson interval."""
+    """The test part, with and without the sex."""
     rsna = data / "rsna-bone-age"
     common = ["evaluate", "--images", str(rsna / "boneage-training-dataset"),
               "--labels", str(rsna / "boneage-training-dataset.csv"), "--sizes", str(rsna / "image-size.csv"),
               "--split", str(SPLIT_CSV), "--part", "test", "--json"]  # fmt: skip
-    records = {"with_sex": boneage(*common)[0], "sex_unknown": boneage(*common, "--sex", "unknown")[0]}
-    for record in records.values():
-        for band in (*record["by_age_band"], *record["by_predicted_age_band"]):
-            if band["n"]:
-                interval = binomtest(band["covered"], band["n"]).proportion_ci(CONFIDENCE, method="exact")
-                band["coverage"] = round(band["covered"] / band["n"], 4)
-                band["coverage_ci95"] = [round(interval.low, 4), round(interval.high, 4)]
-    return records
+    return {"with_sex": boneage(*common)[0], "sex_unknown": boneage(*common, "--sex", "unknown")[0]}
 
 
 def one_hand_in_many_forms(data: Path) -> Figures:
@@ -118,28 +106,6 @@ def turned_hands(data: Path) -> Figures:
     return result
 
 
-def robustness(data: Path) -> Figures:
-    """The first 300 radiographs of the test part under each disturbance: MAE with the gates off, and abstentions."""
-    rsna = data / "rsna-bone-age"
-    ids = [id_ for id_, part in read_split().items() if part == "test"][:DISTURBED_IMAGES]
-    images = {id_: true_aspect(rsna, id_) for id_ in ids}
-    result: Figures = {}
-    for name, change in DISTURBANCES.items():
-        with tempfile.TemporaryDirectory() as folder:
-            for id_, grey in images.items():
-                (Path(folder) / f"{id_}.png").write_bytes(png(np.ascontiguousarray(change(grey))))
-            labels = str(rsna / "boneage-training-dataset.csv")
-            (record,) = boneage("evaluate", "--images", folder, "--labels", labels, "--json")
-        first = result.get("as it is", record)
-        worse = record["mae_ungated_months"] / first["mae_ungated_months"] - 1
-        more = (record["abstained"] - first["abstained"]) / len(ids)
-        kept = worse <= (WORSE_BY_HARD if name in HARD else WORSE_BY) and more <= MORE_ABSTAINED
-        result[name] = {key: record[key] for key in ("n_total", "failed", "abstained", "mae_ungated_months")} | {
-            "worse_by": round(worse, 4), "more_abstained": round(more, 4), "kept": kept,
-        }  # fmt: skip
-    return result
-
-
 def no_hands(data: Path) -> Figures:
     """What is not a hand: share that got no number."""
     dicom = boneage("assess", str(data / "dicom"), "--json")
@@ -155,17 +121,6 @@ def no_hands(data: Path) -> Figures:
                "slipped": sorted(Path(a["path"]).stem for a in answers if a["status"] == "OK")[:20]}
         for name, answers in groups.items()
     }  # fmt: skip
-
-
-def true_aspect(rsna: Path, id_: str) -> np.ndarray:
-    """A stored radiograph with its true aspect, at its stored height."""
-    with (rsna / "image-size.csv").open(newline="") as file:
-        sizes = {row["id"]: (int(row["height"]), int(row["width"])) for row in csv.DictReader(file)}
-    grey = read_grey8(rsna / "boneage-training-dataset" / f"{id_}.jpg")
-    height, width = sizes.get(id_, grey.shape)
-    return np.asarray(
-        cv2.resize(grey, (round(grey.shape[0] * width / height), grey.shape[0]), interpolation=cv2.INTER_AREA)
-    )
 
 
 def _assess(images: Iterable[tuple[str, np.ndarray]], *arguments: str) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 Bone: the share of a map that lies on labelled ossification regions, over the share of the hand's area that these are;
 1 would be a map that knows nothing of bone. Deletion: the cells of the grid are blanked one after another, in the order
 of what they add to the age or take from it, and at random; the more the age moves after a few, the more the map tells.
+Map and age are those of the radiograph's sex, as they are served where it is given.
 """
 
 import csv
@@ -15,7 +16,8 @@ from numpy.typing import NDArray
 from benchmarks.cases import read_grey8
 from benchmarks.direct import DirectChain
 from services.cam.pipeline import interpolation
-from services.core.domain.contracts import SEX_ORDER
+from services.cli.tables import read_labels
+from services.core.domain.contracts import SEX_ORDER, Sex
 from services.core.domain.gates import Abstention
 from services.core.domain.metrics import figure, mean
 from services.core.domain.preprocess import Square, crop_square, to_frame
@@ -27,7 +29,6 @@ Figures = dict[str, Any]
 IMAGES: Final = 300
 STEPS: Final = (0.05, 0.1, 0.2, 0.3, 0.5)
 RANDOM_ORDERS: Final = 5
-SEX_ROW: Final = SEX_ORDER.index("unknown")
 
 
 def activation(data: Path) -> Figures:
@@ -38,6 +39,7 @@ def activation(data: Path) -> Figures:
     chosen = [id_ for id_ in maps if split.get(id_, "train") != "train"][:IMAGES]
     with (data / "rsna-bone-age" / "image-size.csv").open(newline="") as file:
         sizes = {row["id"]: (int(row["height"]), int(row["width"])) for row in csv.DictReader(file)}
+    labels = read_labels(data / "rsna-bone-age" / "boneage-training-dataset.csv")
     chain = _chain()
     bone: dict[str, list[float]] = {"positive": [], "departure": []}
     moved: dict[str, list[NDArray[np.float64]]] = {"by the map": [], "at random": []}
@@ -45,13 +47,14 @@ def activation(data: Path) -> Figures:
         prepared = chain.hand(np.asarray(read_grey8(images / f"{id_}.jpg") / 255, np.float32), sizes.get(id_))
         if isinstance(prepared, Abstention):
             continue
-        grid = chain.regress(prepared.hand[None, None])["activation"][0, SEX_ROW]
+        sex: Sex = "male" if labels[id_].male else "female"
+        grid = chain.regress(prepared.hand[None, None])["activation"][0, SEX_ORDER.index(sex)]
         labelled = _on_hand(read_grey8(maps[id_]) > 0, sizes.get(id_), prepared.crop, prepared.hand.shape)
         months, inside = lay(grid, prepared.hand.shape), prepared.hand > 0
         if (labelled & inside).any():
             bone["positive"].append(enrichment(np.maximum(months, 0), labelled, inside))
             bone["departure"].append(enrichment(np.abs(months - np.median(months)), labelled, inside))
-        by_map, at_random = deletion(chain, prepared.hand, grid, np.random.default_rng((9, index)))
+        by_map, at_random = deletion(chain, prepared.hand, sex, grid, np.random.default_rng((9, index)))
         moved["by the map"].append(by_map)
         moved["at random"].append(at_random)
     return {
@@ -80,16 +83,19 @@ def lay(grid: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32
 
 
 def deletion(
-    chain: DirectChain, hand: NDArray[np.float32], grid: NDArray[np.float32], rng: np.random.Generator
+    chain: DirectChain, hand: NDArray[np.float32], sex: Sex, grid: NDArray[np.float32], rng: np.random.Generator
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Months that the age moves by once each share in `STEPS` of the hand's cells is blanked: by the map, at random."""
+    """Months by which the age moves once each share in `STEPS` of the hand's cells is blanked: by the map, at random.
+
+    `grid` (G, G) is the map of `sex`, whose age is looked at.
+    """
     cells = _cells(hand.shape, grid.shape)
     showing = np.unique(cells[hand > 0])
     strength = np.abs(grid - np.median(grid)).ravel()[showing]
     orders = [showing[np.argsort(-strength, kind="stable")]]
     orders += [rng.permutation(showing) for _ in range(RANDOM_ORDERS)]
-    whole = _age(chain, hand[None])[0]
-    moved = np.array([np.abs(_age(chain, _blanked(hand, cells, order)) - whole) for order in orders])
+    whole = _age(chain, hand[None], sex)[0]
+    moved = np.array([np.abs(_age(chain, _blanked(hand, cells, order), sex) - whole) for order in orders])
     return moved[0], moved[1:].mean(0)
 
 
@@ -105,9 +111,9 @@ def _cells(shape: tuple[int, ...], grid: tuple[int, ...]) -> NDArray[np.intp]:
     return rows[:, None] * grid[1] + columns
 
 
-def _age(chain: DirectChain, hands: NDArray[np.float32]) -> NDArray[np.float64]:
+def _age(chain: DirectChain, hands: NDArray[np.float32], sex: Sex) -> NDArray[np.float64]:
     outputs = chain.regress(np.ascontiguousarray(hands[:, None], np.float32))
-    return np.asarray(outputs["age_months"][:, SEX_ROW], np.float64)
+    return np.asarray(outputs["age_months"][:, SEX_ORDER.index(sex)], np.float64)
 
 
 def _on_hand(

@@ -1,5 +1,6 @@
 """Images for the accuracy figures: one radiograph in many forms, turned hands, and what is not a hand at all."""
 
+import csv
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
@@ -74,6 +75,16 @@ def read_grey8(path: Path) -> Grey8:
     if grey is None:
         raise ValueError(f"{path.name} is not an image")
     return np.asarray(grey, np.uint8)
+
+
+def true_aspect(rsna: Path, id_: str) -> Grey8:
+    """A stored radiograph with its true aspect, at its stored height."""
+    with (rsna / "image-size.csv").open(newline="") as file:
+        sizes = {row["id"]: (int(row["height"]), int(row["width"])) for row in csv.DictReader(file)}
+    grey = read_grey8(rsna / "boneage-training-dataset" / f"{id_}.jpg")
+    height, width = sizes.get(id_, grey.shape)
+    side = (round(grey.shape[0] * width / height), grey.shape[0])
+    return np.asarray(cv2.resize(grey, side, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def png(grey: Grey8) -> bytes:

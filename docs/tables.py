@@ -4,6 +4,7 @@
 
 Settings in docs/operations.md and what docs/kubernetes.md takes from the charts are written always; the figures in
 README.md from what `make bench` wrote, those in docs/evaluation.md (`--full`) from what it wrote for the full release.
+How often intervals hold, by age, is in docs/evaluation.md for both.
 """
 
 import argparse
@@ -27,6 +28,9 @@ README: Final = ROOT / "README.md"
 TRAINING: Final = ROOT / "docs" / "training.md"
 EVALUATION: Final = ROOT / "docs" / "evaluation.md"
 FIGURES: Final = "figure", "value", "measured on"
+COVERAGE: Final = (
+    "age, months", "n by predicted age", "covered", "median width", "n by reference age", "covered", "median width",
+)  # fmt: skip
 Row = tuple[str, ...]
 
 
@@ -88,7 +92,8 @@ def accuracy_rows(accuracy: dict[str, Any]) -> Iterator[Row]:
         if record := accuracy.get("test", {}).get(name):
             low, high = record["mae_ungated_months_ci95"]
             value = f"{record['mae_ungated_months']:.1f} months ({low:.1f} to {high:.1f})"
-            yield title, value, f"{record['n_total']} radiographs of the test part, gates off"
+            count = record.get("n_ungated", record["n_total"])
+            yield title, value, f"{count} radiographs of the test part, gates off"
     if record := accuracy.get("test", {}).get("with_sex"):
         yield "90% interval covers", f"{record['coverage_90']:.1%}", f"{record['n']} of the same that got a number"
         yield "abstentions on hands", f"{record['abstained']} of {record['n_total']}", "the same"
@@ -122,9 +127,44 @@ def robustness_rows(accuracy: dict[str, Any]) -> Iterator[Row]:
             where = f"{record['read']} radiographs of the test part, {record['abstained']} abstained"
             yield f"MAE, {name} degrees", f"{record['mae_months']:.1f} months, {worse:+.0%} on upright", where
     if disturbed := accuracy.get("robustness"):
-        lost = [f"{name} {record['worse_by']:+.0%}" for name, record in disturbed.items() if not record["kept"]]
+        lost = [f"{name} {_cost(record)}" for name, record in disturbed.items() if not record["kept"]]
         value = f"{len(disturbed) - len(lost)} of {len(disturbed)} within bounds"
-        yield "disturbances", value, f"{disturbed['as it is']['n_total']} radiographs; not: {', '.join(lost) or 'none'}"
+        paired = min(record["paired"]["n"] for record in disturbed.values())
+        where = f"{disturbed['as it is']['n_total']} radiographs, at least {paired} of them with a number both ways"
+        yield "disturbances", value, f"{where}; not: {', '.join(lost) or 'none'}"
+
+
+def _cost(record: dict[str, Any]) -> str:
+    """What a disturbance does to the MAE and to the share of abstentions."""
+    worse = "no number" if record["worse_by"] is None else f"{record['worse_by']:+.0%}"
+    return f"{worse}, {record['more_abstained']:+.0%} abstentions"
+
+
+def coverage_table(accuracy: dict[str, Any], release: str) -> str:
+    """How often the intervals of a release hold, by predicted and by reference age; nothing where it is not known."""
+    record = accuracy.get("test", {}).get("with_sex")
+    if not record:
+        return ""
+    rows = [
+        (_ages(read), *_held(read), *_held(true))
+        for read, true in zip(record["by_predicted_age_band"], record["by_age_band"], strict=True)
+    ]
+    where = f"{record['n']} radiographs of the test part that got a number from {release}, read with their sex:"
+    return f"{where}\n\n{markdown(COVERAGE, rows)}"
+
+
+def _ages(band: dict[str, Any]) -> str:
+    low, high = band["low_months"], band["high_months"]
+    return f"{low} and more" if high is None else f"{low} to {high}"
+
+
+def _held(band: dict[str, Any]) -> Row:
+    """Of the intervals of a band: how many there are, how often they hold, how wide they are."""
+    if not band["n"]:
+        return "0", "-", "-"
+    low, high = band["coverage_ci95"]
+    held = f"{band['coverage']:.1%} ({low:.1%} to {high:.1%})"
+    return str(band["n"]), held, f"{band['median_interval_months']:.0f} months"
 
 
 def speed_rows(speed: dict[str, Any]) -> Iterator[Row]:
@@ -165,13 +205,22 @@ def main() -> None:
     page = replaced(KUBERNETES.read_text(), "arrows", arrows_table())
     KUBERNETES.write_text(replaced(page, "renamed", renamed_table()))
     TRAINING.write_text(replaced(TRAINING.read_text(), "exits", exits_table()))
-    rows = [*accuracy_rows(json.loads(arguments.accuracy.read_text()))] if arguments.accuracy else []
-    rows += [*speed_rows(json.loads(arguments.speed.read_text()))] if arguments.speed else []
+    accuracy, full, speed = map(_read, (arguments.accuracy, arguments.full, arguments.speed))
+    rows = [*accuracy_rows(accuracy), *(speed_rows(speed) if speed else ())]
     if rows:
         README.write_text(replaced(README.read_text(), "figures", markdown(FIGURES, rows)))
-    if arguments.full:
-        rows = [*accuracy_rows(json.loads(arguments.full.read_text()))]
-        EVALUATION.write_text(replaced(EVALUATION.read_text(), "full", markdown(FIGURES, rows)))
+    tables = {
+        "coverage": coverage_table(accuracy, "the embedded release"),
+        "full": markdown(FIGURES, [*accuracy_rows(full)]) if full else "",
+        "full-coverage": coverage_table(full, "the full release"),
+    }
+    for name, table in tables.items():
+        if table:
+            EVALUATION.write_text(replaced(EVALUATION.read_text(), name, table))
+
+
+def _read(path: Path | None) -> dict[str, Any]:
+    return json.loads(path.read_text()) if path else {}
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import Final, TypeVar
 from rich.table import Table
 
 from services.cli.class_figures import ClassEvaluation, evaluate_classes
-from services.cli.figures import Evaluation, Known, Labelled, evaluate, in_training, named
+from services.cli.figures import Band, Evaluation, Known, Labelled, evaluate, in_training, named
 from services.cli.models import reader_card, repository
 from services.cli.reading import Ask, Reading
 from services.cli.server import Server
@@ -96,22 +96,37 @@ def warn_of_sizes(jobs: Sequence[Job], sizes: Mapping[str, tuple[int, int]] | No
 
 
 def table_of(result: Evaluation) -> Table:
-    """All figures with their 95% intervals."""
-    table = Table("figure", "n", "value", "95% interval", title=f"release {result.release or 'unknown'}")
-    table.add_row("images", str(result.n_total), "", "")
-    table.add_row("answered", str(result.n), "", "")
-    table.add_row("failed", str(result.failed), "", "")
+    """All figures with their 95% intervals; where it is how often intervals hold, also how wide these are."""
+    title = f"release {result.release or 'unknown'}"
+    table = Table("figure", "n", "value", "95% interval", "median width, months", title=title)
+    table.add_row("images", str(result.n_total))
+    table.add_row("answered", str(result.n))
+    table.add_row("failed", str(result.failed))
     table.add_row("abstained", str(result.n_total), *_cells(result.abstained, "{:.0f}"))
     for name, value in result.figures.items():
-        table.add_row(TITLES[name], str(value.n), *_cells(value, "{:.3f}" if name == "coverage_90" else "{:.2f}"))
+        if name != "coverage_90":
+            table.add_row(TITLES[name], str(value.n), *_cells(value, "{:.2f}"))
     for band in result.bands:
-        ages = (
-            f"{band.low_months} to {band.high_months}"
-            if band.high_months is not None
-            else f"{band.low_months} and more"
-        )
-        table.add_row(f"MAE, months, true age {ages}", str(band.mae_months.n), *_cells(band.mae_months, "{:.2f}"))
+        mae = band.mae_months
+        table.add_row(f"MAE, months, true age {_ages(band)}", str(mae.n), *_cells(mae, "{:.2f}"))
+    held = result.figures["coverage_90"]
+    table.add_row(TITLES["coverage_90"], str(held.n), *_cells(held, "{:.3f}"), _width(result.median_interval_months))
+    for of_what, bands in (("predicted", result.predicted_bands), ("true", result.bands)):
+        for band in bands:
+            held = band.coverage.share
+            width = _width(band.coverage.median_width)
+            table.add_row(f"coverage, {of_what} age {_ages(band)}", str(held.n), *_cells(held, "{:.3f}"), width)
     return table
+
+
+def _ages(band: Band) -> str:
+    if band.high_months is None:
+        return f"{band.low_months} and more"
+    return f"{band.low_months} to {band.high_months}"
+
+
+def _width(months: float | None) -> str:
+    return "-" if months is None else f"{months:.1f}"
 
 
 async def _read(

@@ -12,13 +12,16 @@ from services.cli.tables import Label, lookup
 from services.cli.usage import UsageError
 from services.core.domain.metrics import (
     AGE_BANDS_MONTHS,
+    Coverage,
     Figure,
     Values,
+    coverage,
     covered,
     figure,
     in_age_band,
     mean,
     root_mean_square,
+    rounded,
 )
 
 NAMED_IDS: Final = 20
@@ -37,27 +40,29 @@ class Labelled(Generic[Known]):
 class Band:
     """One band of age in whole months, ends inclusive; `high_months` None: no end.
 
-    Of its readings: the MAE, how many of the true ages lie in their intervals, and the median width of these in months.
+    Of its readings: the MAE, and how many of the true ages lie in their intervals.
     """
 
     low_months: int
     high_months: int | None
     mae_months: Figure
-    covered: int
-    median_interval_months: float | None
+    coverage: Coverage
 
     def record(self) -> dict[str, object]:
         """The band as one JSON object."""
         return (
             {"low_months": self.low_months, "high_months": self.high_months, "n": self.mae_months.n}
             | with_interval("mae_months", self.mae_months)
-            | {"covered": self.covered, "median_interval_months": _rounded(self.median_interval_months)}
+            | self.coverage.record()
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """All figures of one run; `n` readings have a number, out of `n_total`."""
+    """All figures of one run; `n` readings have a number, out of `n_total`.
+
+    `coverage_90` stands among the figures with its bootstrap interval, in the bands with its Clopper-Pearson interval.
+    """
 
     n: int
     n_total: int
@@ -71,11 +76,12 @@ class Evaluation:
 
     def record(self) -> dict[str, object]:
         """The evaluation as one JSON object; a figure over no radiograph is null."""
-        record: dict[str, object] = {"n": self.n, "n_total": self.n_total, "failed": self.failed}
+        record: dict[str, object] = {"n": self.n, "n_ungated": self.figures["mae_ungated_months"].n}
+        record |= {"n_total": self.n_total, "failed": self.failed}
         for name, value in {"abstained": self.abstained, **self.figures}.items():
             record |= with_interval(name, value)
         record["abstained"] = round(self.abstained.value or 0)
-        record["median_interval_months"] = _rounded(self.median_interval_months)
+        record["median_interval_months"] = rounded(self.median_interval_months)
         record["by_age_band"] = [band.record() for band in self.bands]
         record["by_predicted_age_band"] = [band.record() for band in self.predicted_bands]
         return record | {"release": self.release}
@@ -114,7 +120,7 @@ def evaluate(readings: Sequence[Reading], labels: Sequence[Label]) -> Evaluation
             "bias_months": figure(errors, mean),
             "coverage_90": figure(hits, mean),
         },
-        median_interval_months=_median(widths),
+        median_interval_months=coverage(hits, widths).median_width,
         bands=_bands(true, errors, hits, widths),
         predicted_bands=_bands(read, errors, hits, widths),
         release=next((reading.response.release for reading in readings if reading.response is not None), None),
@@ -126,13 +132,9 @@ def _bands(ages: Values, errors: Values, hits: Values, widths: Values) -> tuple[
     bands = []
     for low, high in AGE_BANDS_MONTHS:
         inside = in_age_band(ages, low, high)
-        mae, hit = figure(abs(errors[inside]), mean), round(hits[inside].sum())
-        bands.append(Band(low, high, mae, hit, _median(widths[inside])))
+        mae = figure(abs(errors[inside]), mean)
+        bands.append(Band(low, high, mae, coverage(hits[inside], widths[inside])))
     return tuple(bands)
-
-
-def _median(values: Values) -> float | None:
-    return float(np.median(values)) if len(values) else None
 
 
 def in_training(chosen: Iterable[Labelled[Known]], training_ids: Iterable[str]) -> list[str]:
@@ -150,9 +152,9 @@ def named(ids: Sequence[str]) -> str:
 def _ungated_errors(pairs: Iterable[tuple[Reading, Label]]) -> Values:
     """Errors in months of every number there is, those that the gates held back included."""
     errors = [
-        reading.response.ungated_age_months - label.age_months
+        reading.ungated_age_months - label.age_months
         for reading, label in pairs
-        if reading.response is not None and reading.response.HasField("ungated_age_months")
+        if reading.ungated_age_months is not None
     ]
     return np.array(errors, np.float64)
 
@@ -163,9 +165,5 @@ def _count(values: Values) -> float:
 
 def with_interval(name: str, value: Figure) -> dict[str, object]:
     """A figure and its interval as they stand in a record."""
-    interval = None if value.value is None else [_rounded(value.low), _rounded(value.high)]
-    return {name: _rounded(value.value), f"{name}_ci95": interval}
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 4)
+    interval = None if value.value is None else [rounded(value.low), rounded(value.high)]
+    return {name: rounded(value.value), f"{name}_ci95": interval}

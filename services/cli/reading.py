@@ -63,6 +63,13 @@ class Reading:
         return self.response.age_months
 
     @property
+    def ungated_age_months(self) -> float | None:
+        """Bone age in months whatever the gates said, where it was asked for and there is a hand to read."""
+        if self.response is None or not self.response.HasField("ungated_age_months"):
+            return None
+        return self.response.ungated_age_months
+
+    @property
     def classes(self) -> Classes:
         """Classes with their probabilities where the status is OK and the release tells classes apart."""
         return classes_from_wire(self.response.class_probabilities) if self.response is not None else ()

@@ -6,9 +6,19 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 
 from services.core.domain.contracts import SEX_ORDER
-from services.core.domain.metrics import bootstrap_interval, covered, figure, in_age_band, mean, root_mean_square
+from services.core.domain.metrics import (
+    bootstrap_interval,
+    coverage,
+    covered,
+    figure,
+    in_age_band,
+    mean,
+    root_mean_square,
+    share,
+)
 from services.core.domain.reading import class_probabilities
 from services.core.domain.release import ClassCalibration, IntervalCell, Release
 from tests.models import tiny_release
@@ -124,3 +134,18 @@ def test_logits_that_are_not_those_of_the_classes_are_refused(values):
     """Another number of them, or one that is not finite."""
     with pytest.raises(ValueError, match="2 finite logits were expected"):
         class_probabilities(np.array(values, np.float32), ClassCalibration(("a", "b"), 1.0, 0.5))
+
+
+@given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_a_share_has_the_exact_interval(counts):
+    """Clopper and Pearson's, as scipy computes it, from none to all of however many."""
+    count, n = counts
+    found, exact = share((np.arange(n) < count).astype(np.float64)), binomtest(count, n).proportion_ci(method="exact")
+    assert (found.n, found.value) == (n, count / n)
+    assert (found.low, found.high) == (pytest.approx(exact.low, abs=1e-9), pytest.approx(exact.high, abs=1e-9))
+
+
+def test_without_an_interval_nothing_is_covered():
+    """There is no share of nothing, and no width."""
+    nothing = coverage(np.zeros(0), np.zeros(0)).record()
+    assert nothing == {"covered": 0, "coverage": None, "coverage_ci95": None, "median_interval_months": None}

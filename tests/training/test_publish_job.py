@@ -24,8 +24,11 @@ from tests.keys import make_keys  # noqa: E402
 from tests.models import hand_picture  # noqa: E402
 from training.data.rows import Rows  # noqa: E402
 from training.enhancement.hands import made_by  # noqa: E402
+from training.enhancement.planted import Detection  # noqa: E402
+from training.evaluation.gate_figures import AS_SERVED, AT_FALSE_ALARMS, figures_for_card, gate_figures  # noqa: E402
 from training.evaluation.measure import OnnxModel  # noqa: E402
 from training.jobs import publish as job  # noqa: E402
+from training.models.enhancer import UNetGenerator  # noqa: E402
 from training.models.regressor import TransferNetwork  # noqa: E402
 from training.run.exits import BadConfigurationError, ExitCode  # noqa: E402
 
@@ -73,6 +76,8 @@ def test_a_release_that_exists_is_left_as_it_is(tmp_path):
         ({"reader": None, "ensemble": [{"backbone": "resnet18", "weights": ["a.pt"]}]}, "an ensemble needs reader"),
         ({"ensemble": [{"backbone": "resnet18", "weights": []}]}, "ensemble.0.weights"),
         ({"trained_with": {}}, "trained_with does not say how"),
+        ({"enhancer": None, "enhancement_study": "gate.json"}, "an enhancement_study needs enhancer"),
+        ({"enhancement_study": "gate.json"}, "gate.json holds no figures of a study"),
         (
             {"target": {"kind": "category", "classes": ["a", "b"]}},
             "versions may only name hand_segmenter, radiograph_enhancer, hand_classifier",
@@ -159,7 +164,13 @@ def test_a_release_of_ages_without_sexes_is_published_and_calibrated_again(proje
     }
     assert by_sex["male"] == by_sex["female"] == by_sex["unknown"]
     card = store.card("boneage_regressor", 1)
-    assert card["metrics"]["test"]["n"] == COUNTS["test"]
+    figures = card["metrics"]["test"]
+    assert figures["n"] == COUNTS["test"] == sum(band["n"] for band in figures["by_age_band"])
+    held = figures["coverage"]
+    assert (held["release"], held["n"]) == (release.id, COUNTS["test"])
+    for bands in (held["by_predicted_age_band"], held["by_age_band"]):
+        assert [sum(band[key] for band in bands) for key in ("n", "covered")] == [held["n"], held["covered"]]
+    assert "coverage" not in card["metrics"]["validation"]
     beside_trained = json.loads((serving.parent / "card.json").read_text())["training_ids"]
     assert set(card["training_ids"]) == {str(i) for i in range(COUNTS["train"])} | set(beside_trained)
     assert [member["backbone"] for member in card["members"]] == ["resnet18", "tf_efficientnet_lite0"]
@@ -198,7 +209,38 @@ def test_a_release_of_classes_is_published(project, tmp_path):
     figures = store.card("hand_classifier", 1)["metrics"]["test"]
     assert sum(figures["by_class"].values()) == figures["n"] == COUNTS["test"]
     assert 0 <= figures["auc"] <= 1
+    low, high = figures["coverage"]["coverage_ci95"]
+    assert low <= figures["coverage"]["coverage"] <= high
+    assert 1 <= figures["coverage"]["classes_in_set"] <= 2
     load_session(store.root, "hand_classifier", 1, threads=1)  # compares names and shapes with the contract
+
+
+def test_the_card_of_a_new_enhancer_states_what_its_gate_sees(project, tmp_path):
+    """From the study of these weights at this limit; a study of another limit ends the job before it begins."""
+    torch.manual_seed(3)
+    enhancer, target = tmp_path / "enhancer.pt", {"kind": "age"}
+    torch.save({"model": UNetGenerator().state_dict(), "selection_l1": 0.02}, enhancer)
+    hands = shutil.copytree(project / "hands", tmp_path / "hands")
+    described = json.loads((hands / "rows.json").read_text())
+    described["made_by"] = made_by(model_file(project / "store", "hand_segmenter", 2), enhancer, 0.45)
+    (hands / "rows.json").write_text(json.dumps(described))
+    found = dict.fromkeys((AT_FALSE_ALARMS, AS_SERVED), Detection(0.45, 0.08, {("erased", 8): (0.97, 30)}))
+    study = tmp_path / "gate.json"
+    study.write_text(json.dumps(gate_figures(found, {"new": enhancer}, limit=0.45, hands=40)))
+    changes = {
+        "hands": str(hands), "enhancer": str(enhancer), "enhancement_study": str(study),
+        "versions": {"hand_segmenter": 2, "radiograph_enhancer": 2, "boneage_regressor": 1},
+        "trained_with": {key: [str(tmp_path / "run.yaml")] for key in ("radiograph_enhancer", "boneage_regressor")},
+    }  # fmt: skip
+    store, values = release_of(project, tmp_path, target, "boneage_regressor", **changes)
+    metrics = store.card("radiograph_enhancer", 2)["metrics"]
+    assert metrics["selection"] == {"l1": 0.02}
+    assert metrics["gate"] == figures_for_card(study, enhancer, limit=0.45)
+    assert metrics["gate"][AS_SERVED]["detected"][0]["share"] == 0.97
+
+    refused = publish(tmp_path, **values | {"release": "2031.1.2", "maximum_structure_change": 0.4})
+    assert refused.returncode == ExitCode.BAD_CONFIGURATION
+    assert "gate.json is of the limit 0.45, not of 0.4" in refused.stderr
 
 
 def test_hands_that_other_models_prepared_are_refused(project, tmp_path):

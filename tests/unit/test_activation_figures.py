@@ -1,10 +1,18 @@
 """The figures on activation maps, against maps whose answer is known."""
 
+import csv
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
 import numpy as np
 import pytest
 
+from benchmarks import activation as benchmark
 from benchmarks.activation import STEPS, deletion, enrichment, lay
 from services.core.domain.contracts import SEX_ORDER
+from services.core.domain.preprocess import Square, to_frame, whole
+from training.data.split import read_split
 
 SIDE, GRID = 64, 8
 
@@ -30,26 +38,75 @@ def test_a_grid_is_laid_from_corner_to_corner():
     assert lay(np.full((GRID, GRID), 2, np.float32), (SIDE, SIDE)) == pytest.approx(2)
 
 
-class Weighing:
-    """A chain whose age is the weighted sum of the hand's pixels, so that its exact map is known."""
+@dataclass(frozen=True)
+class Prepared:
+    """All of a radiograph as its hand."""
 
-    def __init__(self, weights):
-        self.weights = weights
+    hand: Any
+    crop: Square
+
+
+class Weighing:
+    """A chain whose age of one sex is the weighted sum of the hand's pixels, so that its exact map is known.
+
+    Of the other sexes it sees nothing.
+    """
+
+    def __init__(self, weights, sex):
+        self.weights, self.row = weights, SEX_ORDER.index(sex)
+
+    def hand(self, pixels, true_shape):
+        """All of the frame, white: everything is hand."""
+        return Prepared(np.ones((SIDE, SIDE), np.float32), whole(to_frame(pixels, true_shape=true_shape)))
 
     def regress(self, hands):
-        """Ages of hands (N, 1, S, S), the same for every sex."""
-        ages = (hands[:, 0] * self.weights).sum((1, 2))
-        return {"age_months": np.repeat(ages[:, None], len(SEX_ORDER), 1)}
+        """Ages of hands (N, 1, S, S) and their maps."""
+        ages = np.zeros((len(hands), len(SEX_ORDER)))
+        ages[:, self.row] = (hands[:, 0] * self.weights).sum((1, 2))
+        maps = np.zeros((len(hands), len(SEX_ORDER), GRID, GRID), np.float32)
+        maps[:, self.row] = self.weights[:: SIDE // GRID, :: SIDE // GRID]
+        return {"age_months": ages, "activation": maps}
+
+
+def weights_of(cells):
+    """Weights (S, S) that are those of their cell."""
+    return np.kron(cells, np.ones((SIDE // GRID, SIDE // GRID), np.float32))
 
 
 def test_deletion_by_a_true_map_moves_the_age_more_than_chance():
-    """All of it is lost once the cells that count are blanked; chance takes longer."""
+    """All of it is lost once the cells that count are blanked; chance takes longer. Another sex's age stays."""
     rng = np.random.default_rng(3)
     cells = np.zeros((GRID, GRID), np.float32)
     cells.ravel()[rng.permutation(GRID * GRID)[:6]] = 1
-    weights = np.kron(cells, np.ones((SIDE // GRID, SIDE // GRID), np.float32))
+    weights = weights_of(cells)
     hand = np.ones((SIDE, SIDE), np.float32)
-    by_map, at_random = deletion(Weighing(weights), hand, cells, rng)
+    by_map, at_random = deletion(Weighing(weights, "male"), hand, "male", cells, rng)
     assert by_map.shape == (len(STEPS),)
     assert by_map[1] == pytest.approx(weights.sum())  # a tenth of 64 cells holds all six
     assert at_random[1] < 0.5 * by_map[1]
+    assert not deletion(Weighing(weights, "male"), hand, "female", cells, rng)[0].any()
+
+
+@pytest.mark.parametrize("male", [True, False])
+def test_the_map_is_that_of_the_radiographs_sex(tmp_path, monkeypatch, male):
+    """A chain that knows one sex alone has a map for radiographs of that sex, and none for the other."""
+    rsna, regions = tmp_path / "rsna-bone-age", tmp_path / "ossification-regions"
+    (rsna / "boneage-training-dataset").mkdir(parents=True)
+    regions.mkdir()
+    id_ = next(id_ for id_, part in read_split().items() if part == "test")
+    cells = np.zeros((GRID, GRID), np.float32)
+    cells[2:4, 2:4] = 1
+    bone = (weights_of(cells) * 255).astype(np.uint8)
+    cv2.imwrite(str(rsna / "boneage-training-dataset" / f"{id_}.jpg"), np.full((SIDE, SIDE), 128, np.uint8))
+    cv2.imwrite(str(regions / f"{id_}.png"), bone)
+    for name, rows in (
+        ("boneage-training-dataset", [("id", "boneage", "male"), (id_, 100, male)]),
+        ("image-size", [("id", "height", "width"), (id_, SIDE, SIDE)]),
+    ):
+        with (rsna / f"{name}.csv").open("w", newline="") as file:
+            csv.writer(file).writerows(rows)
+    monkeypatch.setattr(benchmark, "_chain", lambda: Weighing(weights_of(cells), "female"))
+    found = benchmark.activation(tmp_path)
+    assert found["read"] == found["with_bone"] == 1
+    assert (found["enrichment"]["positive"]["mean"] > 5) == (not male)
+    assert (found["deletion_months"]["by the map"]["50%"] > 0) == (not male)

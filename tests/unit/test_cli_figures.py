@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from boneage.v1 import assessment_pb2, common_pb2, regression_pb2
+from services.cli.evaluate import table_of
 from services.cli.figures import Labelled, choose, evaluate, in_training
 from services.cli.files import InputFile
 from services.cli.reading import Ask, Reading
@@ -58,9 +59,10 @@ def test_the_figures_are_those_worked_out_by_hand() -> None:
     """Errors of +2, +6 and -4 months; one abstention that would have erred by 30; one failure."""
     record = evaluate(READINGS, LABELS).record()
     expected = {
-        "n": 3, "n_total": 5, "failed": 1, "abstained": 1, "mae_months": 4.0, "mae_ungated_months": 10.5,
-        "mae_male_months": 4.0, "mae_female_months": 4.0, "rmse_months": round(math.sqrt(56 / 3), 4),
-        "bias_months": round(4 / 3, 4), "coverage_90": round(2 / 3, 4), "release": "r1",
+        "n": 3, "n_ungated": 4, "n_total": 5, "failed": 1, "abstained": 1, "mae_months": 4.0,
+        "mae_ungated_months": 10.5, "mae_male_months": 4.0, "mae_female_months": 4.0,
+        "rmse_months": round(math.sqrt(56 / 3), 4), "bias_months": round(4 / 3, 4),
+        "coverage_90": round(2 / 3, 4), "release": "r1",
     }  # fmt: skip
     assert {name: record[name] for name in expected} == expected
 
@@ -94,14 +96,28 @@ def test_each_band_says_how_many_of_its_intervals_held() -> None:
     readings = [answered(40), answered(47, half_width_months=0.5), answered(50, half_width_months=20)]
     labels = [Label(45, male=True), Label(49, male=True), Label(60, male=True)]
     record = evaluate(readings, labels).record()
-    told = ("n", "covered", "median_interval_months")
+    told = ("n", "covered", "coverage", "median_interval_months")
     assert [tuple(band[name] for name in told) for band in record["by_age_band"][:3]] == [
-        (1, 1, 20), (2, 1, 20.5), (0, 0, None),
+        (1, 1, 1, 20), (2, 1, 0.5, 20.5), (0, 0, None, None),
     ]  # fmt: skip
     assert [tuple(band[name] for name in told) for band in record["by_predicted_age_band"][:3]] == [
-        (2, 1, 10.5), (1, 1, 40), (0, 0, None),
+        (2, 1, 0.5, 10.5), (1, 1, 1, 40), (0, 0, None, None),
     ]  # fmt: skip
     assert record["median_interval_months"] == 20
+    assert record["by_age_band"][0]["coverage_ci95"] == [0.025, 1]
+
+
+def test_the_table_says_how_often_intervals_hold_by_both_ages() -> None:
+    """What the record says of each band stands in the printed table: count, share, exact interval and width."""
+    readings = [answered(40), answered(47, half_width_months=0.5), answered(50, half_width_months=20)]
+    labels = [Label(45, male=True), Label(49, male=True), Label(60, male=True)]
+    columns = table_of(evaluate(readings, labels)).columns
+    rows = {cells[0]: cells[1:] for cells in zip(*(column.cells for column in columns), strict=True)}
+    assert rows["coverage of the 90% interval"][::3] == ("3", "20.0")
+    assert rows["coverage, predicted age 0 to 47"] == ("2", "0.500", "0.013 to 0.987", "10.5")
+    assert rows["coverage, true age 48 to 95"] == ("2", "0.500", "0.013 to 0.987", "20.5")
+    assert rows["coverage, true age 192 and more"] == ("0", "-", "-", "-")
+    assert rows["MAE, months, true age 48 to 95"][0] == "2"
 
 
 def test_without_any_number_the_figures_are_null() -> None:

@@ -93,9 +93,18 @@ def test_figures_come_from_what_the_benchmarks_wrote(tables):
     accuracy = {
         "test": {
             "with_sex": {
-                "n": 800, "n_total": 804, "abstained": 4, "mae_ungated_months": 7.96, "coverage_90": 0.912,
-                "mae_ungated_months_ci95": [7.5, 8.4],
+                "n": 800, "n_ungated": 803, "n_total": 804, "abstained": 4, "mae_ungated_months": 7.96,
+                "coverage_90": 0.912, "mae_ungated_months_ci95": [7.5, 8.4],
             }
+        },
+        "robustness": {
+            "as it is": {
+                "n_total": 300, "paired": {"n": 299}, "worse_by": 0.0, "more_abstained": 0.0, "kept": True,
+            },
+            "rotate 90": {
+                "n_total": 300, "paired": {"n": 280}, "worse_by": 0.31, "more_abstained": 0.07, "kept": False,
+            },
+            "black": {"n_total": 300, "paired": {"n": 0}, "worse_by": None, "more_abstained": 1.0, "kept": False},
         },
         "activation": {
             "with_bone": 299, "read": 300, "enrichment": {"positive": {"mean": 1.934, "ci95": [1.87, 2.0]}},
@@ -104,9 +113,28 @@ def test_figures_come_from_what_the_benchmarks_wrote(tables):
         "no_hands": {"noise": {"n": 10, "refused": 10}},
     }  # fmt: skip
     rows = list(tables.accuracy_rows(accuracy))
-    assert rows[0] == ("MAE, sex known", "8.0 months (7.5 to 8.4)", "804 radiographs of the test part, gates off")
+    assert rows[0] == ("MAE, sex known", "8.0 months (7.5 to 8.4)", "803 radiographs of the test part, gates off")
     assert ("abstentions on hands", "4 of 804", "the same") in rows
     values = {name: value for name, value, _ in rows}
     assert values["activation on bone"] == "1.93 times its share of the hand (1.87 to 2.00)"
     assert values["a fifth of the hand blanked"] == "moves the age by 21 months; 10 at random"
+    assert values["disturbances"] == "1 of 3 within bounds"
+    (where,) = (where for name, _, where in rows if name == "disturbances")
+    assert where.startswith("300 radiographs, at least 0 of them with a number both ways; not: ")
+    assert where.endswith("not: rotate 90 +31%, +7% abstentions, black no number, +100% abstentions")
     assert rows[-1][:2] == ("refused: noise", "10 of 10")
+
+
+def test_coverage_has_a_row_for_each_band_of_either_age(tables):
+    """Counts, shares with their intervals and widths; nothing is written of a release that was not measured."""
+    band = {"low_months": 0, "high_months": 47, "n": 37, "coverage": 0.973, "coverage_ci95": [0.8584, 0.9993],
+            "median_interval_months": 30.3}  # fmt: skip
+    none = {"low_months": 192, "high_months": None, "n": 0, "coverage": None, "coverage_ci95": None,
+            "median_interval_months": None}  # fmt: skip
+    record = {"n": 37, "by_predicted_age_band": [band, none], "by_age_band": [band | {"n": 36}, none]}
+    head, _, first, last = tables.coverage_table({"test": {"with_sex": record}}, "this one").splitlines()[2:]
+    assert head.startswith("| age, months | n by predicted age | covered | median width | n by reference age")
+    held = "97.3% (85.8% to 99.9%) | 30 months"
+    assert first == f"| 0 to 47 | 37 | {held} | 36 | {held} |"
+    assert last == "| 192 and more | 0 | - | - | 0 | - | - |"
+    assert tables.coverage_table({}, "no one") == ""

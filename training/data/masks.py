@@ -1,6 +1,6 @@
 """Hand outlines drawn by people, with the radiograph each belongs to, in frame coordinates."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,24 +23,33 @@ class MaskedRadiograph:
     mask: NDArray[np.bool_]
 
 
-def read_masks(root: Path, true_shapes: Mapping[str, tuple[int, int] | None]) -> list[MaskedRadiograph]:
-    """All pairs of `root`/image/ID.* and `root`/mask/ID.*, aspect restored, in order of id.
-
-    Raises BadConfigurationError where a mask has no radiograph, or a file cannot be read.
-    """
+def outlined(root: Path) -> list[str]:
+    """Ids of the masks `root`/mask/ID.*, in order. Raises BadConfigurationError where one has no `root`/image/ID.*."""
     masks, images = image_files(root / "mask"), image_files(root / "image")
     if alone := sorted(masks.keys() - images.keys(), key=natural):
         raise BadConfigurationError(f"{root}: {len(alone)} masks without a radiograph: {', '.join(alone[:5])}")
-    pairs = []
-    for id_ in sorted(masks, key=natural):
-        try:
-            frame = read_frame(images[id_], true_shapes.get(id_))
-            outline = (read_pixels(masks[id_]) > 0).astype(np.float32)
-        except InvalidRadiographError as error:
-            raise BadConfigurationError(f"{root}: {id_}: {error}") from error
-        mask = resize(outline, height=frame.shape[0], width=frame.shape[1]) >= 0.5
-        pairs.append(MaskedRadiograph(id_, frame, mask))
-    return pairs
+    return sorted(masks, key=natural)
+
+
+def read_masks(
+    root: Path, true_shapes: Mapping[str, tuple[int, int] | None], *, only: Container[str] | None = None
+) -> Iterator[MaskedRadiograph]:
+    """Pairs of `root`/image/ID.* and `root`/mask/ID.*, aspect restored, in order of id; all, or `only` these.
+
+    One after another: memory holds those that are kept. Raises BadConfigurationError as `outlined` does, or where a
+    file cannot be read.
+    """
+    ids = outlined(root)
+    masks, images = image_files(root / "mask"), image_files(root / "image")
+    for id_ in ids:
+        if only is None or id_ in only:
+            try:
+                frame = read_frame(images[id_], true_shapes.get(id_))
+                outline = (read_pixels(masks[id_]) > 0).astype(np.float32)
+            except InvalidRadiographError as error:
+                raise BadConfigurationError(f"{root}: {id_}: {error}") from error
+            mask = resize(outline, height=frame.shape[0], width=frame.shape[1]) >= 0.5
+            yield MaskedRadiograph(id_, frame, mask)
 
 
 def segmenter_pair(pair: MaskedRadiograph) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

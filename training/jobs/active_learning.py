@@ -15,10 +15,11 @@ from pydantic import Field
 from training.active_learning.label_studio import LabelStudio
 from training.active_learning.learner import Outlines
 from training.active_learning.oracles import Folder, GroundTruth
-from training.active_learning.rounds import Plan, Rounds
+from training.active_learning.plan import Plan
+from training.active_learning.rounds import Rounds
 from training.active_learning.sight import network_input, square_mask
 from training.data.frames import Frames
-from training.data.masks import read_masks
+from training.data.masks import outlined, read_masks
 from training.data.radiographs import Dataset
 from training.data.split import MASK_TEST_CSV, read_ids
 from training.evaluation.labels import draw_labels
@@ -47,26 +48,21 @@ class ActiveLearningConfig(JobConfig):
 def rounds(config: ActiveLearningConfig) -> Rounds:
     """The run as its folder has it."""
     held = {name: set(read_ids(path)) for name, path in (("selection", config.selection), ("test", config.test))}
-    outlined = {pair.id: pair for pair in read_masks(config.masks, config.dataset.true_shapes())}
+    there = set(outlined(config.masks))
     sets = {}
     for name, ids in held.items():
-        if missing := sorted(ids - outlined.keys()):
+        if missing := sorted(ids - there):
             raise BadConfigurationError(f"{name}: {config.masks} has no outline of {', '.join(missing[:5])}")
+        pairs = read_masks(config.masks, config.dataset.true_shapes(), only=ids)
         size_px = config.plan.size_px
-        sets[name] = Outlines.of(
-            [
-                (network_input(p.frame, size_px), square_mask(p.mask, size_px))
-                for p in map(outlined.get, sorted(ids))
-                if p
-            ]
-        )
+        sets[name] = Outlines.of([(network_input(p.frame, size_px), square_mask(p.mask, size_px)) for p in pairs])
     if shared := held["selection"] & held["test"]:
         raise BadConfigurationError(f"selection and test share {', '.join(sorted(shared)[:5])}")
     radiographs = [
         r for r in config.dataset.read() if r.part == "train" and r.id not in held["selection"] | held["test"]
     ]
     if isinstance(config.oracle, GroundTruth):
-        radiographs = [r for r in radiographs if r.id in outlined]
+        radiographs = [r for r in radiographs if r.id in there]
     frames = Frames.keep(radiographs[: config.pool_limit], config.out / "frames")
     pool = [r.id for r in radiographs if r.id in frames]
     if len(pool) < config.plan.start:

@@ -29,6 +29,7 @@ from training.data.radiographs import Dataset, Radiograph, sex_columns
 from training.data.split import MASK_TEST_CSV, read_ids, split_hash
 from training.enhancement.hands import load_enhancer, load_segmenter, made_by
 from training.evaluation.calibration import LEVEL
+from training.evaluation.gate_figures import figures_for_card
 from training.evaluation.gating import Chain, fitting_sets, thresholds
 from training.evaluation.measure import OnnxModel, segmenter_dice
 from training.evaluation.typicality import fit_typicality
@@ -80,6 +81,7 @@ class PublishConfig(JobConfig):
     ensemble: list[Member] = Field(default_factory=list)  # other networks: their mean with the reader is what is served
     target: Annotated[AgeTarget | CategoryTarget, Field(discriminator="kind")] = AgeTarget()
     trained_with: dict[str, list[Path]] = Field(default_factory=dict)
+    enhancement_study: Path | None = None  # its gate.json, for the enhancer's card
     maximum_structure_change: float
     maximum_interval_width_months: float
     refused_share: float
@@ -97,6 +99,8 @@ class PublishConfig(JobConfig):
             raise ValueError("a reader needs backbone, the network that its weights belong to")
         if self.ensemble and not self.reader:
             raise ValueError("an ensemble needs reader, the first of its networks")
+        if self.enhancement_study and not self.enhancer:
+            raise ValueError("an enhancement_study needs enhancer, the weights that it is of")
         if not set(self.versions) <= set(self.models):
             raise ValueError(f"versions may only name {', '.join(self.models)}")
         if unexplained := [name for name in self.weights if name not in self.trained_with]:
@@ -135,6 +139,7 @@ def run(config: PublishConfig) -> None:
         return
     check_release(store, config.release, config.signing_key)
     revision = _revision()
+    studied = _studied(config)
     versions = numbered(store, config.versions, config.models, new=config.weights)
     config = config.model_copy(update={"versions": versions})
     files = published_weights(store, config.versions, config.work / "published")
@@ -158,9 +163,10 @@ def run(config: PublishConfig) -> None:
     kind = config.kind
     contract = CONTRACTS[kind.model]
     reader = OnnxModel(contract, files[kind.model])
-    outputs = {part: reader(material.hands(material.of(part))) for part in MEASURED}
+    names = contract.outputs[0].name, "typicality"
+    outputs = {part: reader.stream(material.hands(material.of(part)), names) for part in MEASURED}
     measured = {
-        part: Measured(out[contract.outputs[0].name], material.labels[chosen], material.sexes[chosen])
+        part: Measured(out[names[0]], material.labels[chosen], material.sexes[chosen])
         for part, out in outputs.items()
         for chosen in (material.of(part),)
     }
@@ -175,9 +181,9 @@ def run(config: PublishConfig) -> None:
     )
     for name in new:
         figures = (
-            {part: kind.figures(values) for part, values in measured.items()}
+            _read_figures(kind, measured, release)
             if name == kind.model
-            else _measured(config, name, files[name])
+            else _measured(config, name, files[name]) | studied.get(name, {})
         )
         card = _card(config, training, name)
         card |= {"git_revision": revision, "metrics": figures, "parity": agreement[name]}
@@ -209,9 +215,16 @@ def _parity(network: nn.Module, name: str, path: Path, material: Material) -> di
     """How far an ONNX file is from torch, on hands at the model's size; a published version must be this network's."""
     contract = CONTRACTS[name]
     side = contract.inputs[0].dims[-1]
-    examples = material.hands(material.of("validation"))[:8]
+    examples = next(material.hands(material.of("validation")))
     inputs = np.stack([cv2.resize(hand, (side, side))[None] for hand in examples])
     return parity(network.to(memory_format=torch.contiguous_format), contract, path, inputs)
+
+
+def _read_figures(kind: Kind, measured: Mapping[str, Measured], release: Release) -> dict[str, dict[str, Any]]:
+    """Figures of the reader by part; of the test part also how often what the release is sure of holds."""
+    figures = {part: kind.figures(values) for part, values in measured.items()}
+    figures["test"]["coverage"] = kind.coverage(measured["test"], release)
+    return figures
 
 
 def _measured(config: PublishConfig, name: str, path: Path) -> dict[str, Any]:
@@ -220,8 +233,16 @@ def _measured(config: PublishConfig, name: str, path: Path) -> dict[str, Any]:
         return {"selection": {"l1": torch.load(config.enhancer, weights_only=True)["selection_l1"]}}
     assert config.masks is not None
     held = set(read_ids(config.never_train))
-    pairs = [pair for pair in read_masks(config.masks, config.dataset.true_shapes()) if pair.id in held]
+    pairs = read_masks(config.masks, config.dataset.true_shapes(), only=held)
     return {"mask_test": segmenter_dice(OnnxModel(CONTRACTS[SEGMENTER], path), pairs)}
+
+
+def _studied(config: PublishConfig) -> dict[str, dict[str, Any]]:
+    """By model, what a study found of it: of the enhancer, what its gate sees."""
+    if not config.enhancement_study or not config.enhancer:
+        return {}
+    limit = config.maximum_structure_change
+    return {ENHANCER: {"gate": figures_for_card(config.enhancement_study, config.enhancer, limit=limit)}}
 
 
 def _gates(config: PublishConfig, material: Material, typicality: Mapping[str, NDArray[np.float32]]) -> GateThresholds:

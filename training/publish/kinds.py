@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from services.core.domain.contracts import CLASSIFIER, REGRESSOR
-from services.core.domain.metrics import area_under_roc, bootstrap_interval
-from services.core.domain.reading import softmax
-from services.core.domain.release import ClassCalibration
+from services.core.domain.metrics import area_under_roc, bootstrap_interval, share
+from services.core.domain.reading import class_probabilities, softmax
+from services.core.domain.release import ClassCalibration, Release
 from training.evaluation.calibration import band_scales, fit_temperature, interval_cells, set_probability
-from training.evaluation.measure import age_metrics
+from training.evaluation.measure import age_metrics, interval_metrics
 from training.models.regressor import AGE_MEAN_MONTHS, AGE_SCALE_MONTHS
 from training.transfer.target import AgeTarget, CategoryTarget
 
@@ -46,6 +46,10 @@ class Kind(ABC):
     def calibration(self, validation: Measured, calibration: Measured, test: Measured) -> dict[str, Any]:
         """Fields of the release: how sure its answers are."""
 
+    @abstractmethod
+    def coverage(self, measured: Measured, release: Release) -> dict[str, Any]:
+        """How often what the release is sure of holds on one part, for the card."""
+
 
 class AgeKind(Kind):
     """Ages in months by sex, with intervals."""
@@ -61,6 +65,10 @@ class AgeKind(Kind):
             "interval_cells": interval_cells(*_doubles(calibration), scales),
             "baseline_mae_months": float(self.figures(test)["mae_months"]),
         }
+
+    @override
+    def coverage(self, measured: Measured, release: Release) -> dict[str, Any]:
+        return interval_metrics(measured.outputs, measured.labels, measured.sexes, release)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +100,20 @@ class ClassKind(Kind):
         given = softmax(calibration.outputs, temperature)
         least = set_probability(given[np.arange(len(given)), calibration.labels.astype(np.intp)])
         return {"classes": ClassCalibration(self.classes, temperature, least)}
+
+    @override
+    def coverage(self, measured: Measured, release: Release) -> dict[str, Any]:
+        assert release.classes is not None
+        sets = np.array([[c.in_set for c in class_probabilities(row, release.classes)] for row in measured.outputs])
+        held = share(sets[np.arange(len(sets)), measured.labels.astype(np.intp)].astype(np.float64))
+        return {
+            "release": release.id,
+            "level": release.interval_level,
+            "n": held.n,
+            "coverage": held.value,
+            "coverage_ci95": [held.low, held.high],
+            "classes_in_set": float(sets.sum(axis=1).mean()),
+        }
 
 
 def kind_of(target: AgeTarget | CategoryTarget) -> Kind:

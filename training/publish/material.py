@@ -1,6 +1,6 @@
 """The radiographs that a release is measured, calibrated and gated on, as `training.jobs.hands` prepared them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
@@ -15,6 +15,7 @@ from training.run.exits import BadConfigurationError
 from training.transfer.target import Target
 
 MEASURED: Final = ("validation", "calibration", "test")
+BATCH: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +55,12 @@ class Material:
         """Which radiographs (N,) are in these parts."""
         return np.isin(self.parts, parts)
 
-    def hands(self, chosen: NDArray[np.bool_]) -> NDArray[np.float32]:
-        """Prepared hands (n, S, S) in [0, 1]."""
-        return np.asarray(self.prepared.columns["enhanced"][self.rows[chosen]], np.float32) / np.float32(255)
+    def hands(self, chosen: NDArray[np.bool_]) -> Iterator[NDArray[np.float32]]:
+        """Prepared hands in [0, 1], at most BATCH at a time, (n, S, S)."""
+        rows = self.rows[chosen]
+        for start in range(0, len(rows), BATCH):
+            hands = self.prepared.columns["enhanced"][rows[start : start + BATCH]]
+            yield np.asarray(hands, np.float32) / np.float32(255)
 
     def numbers(self, column: str, chosen: NDArray[np.bool_]) -> NDArray[np.float32]:
         """One number (n,) of each."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import lgamma
 from typing import Final
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 Values = NDArray[np.float64]
 
 AGE_BANDS_MONTHS: Final[tuple[tuple[int, int | None], ...]] = ((0, 47), (48, 95), (96, 143), (144, 191), (192, None))
+BISECTIONS: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,57 @@ def figure(values: Values, statistic: Callable[[Values], float]) -> Figure:
     if not len(values):
         return Figure(0, None, None, None)
     return Figure(len(values), statistic(values), *bootstrap_interval(values, statistic))
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How many intervals held the true value: the share with its 95% Clopper-Pearson interval; and the median width."""
+
+    covered: int
+    share: Figure
+    median_width: float | None
+
+    def record(self) -> dict[str, object]:
+        """The coverage of intervals in months as it stands in records and cards."""
+        held = self.share
+        return {
+            "covered": self.covered,
+            "coverage": rounded(held.value),
+            "coverage_ci95": None if held.value is None else [rounded(held.low), rounded(held.high)],
+            "median_interval_months": rounded(self.median_width),
+        }
+
+
+def coverage(hits: Values, widths: Values) -> Coverage:
+    """Of intervals with these `widths` (N,), where `hits` (N,) is 1 for those that held the true value, else 0."""
+    return Coverage(round(hits.sum()), share(hits), float(np.median(widths)) if len(widths) else None)
+
+
+def share(hits: Values, *, level: float = 0.95) -> Figure:
+    """Share of ones in `hits` (N,) with its exact interval (Clopper CJ, Pearson ES, Biometrika 1934;26(4):404-413)."""
+    n, count, tail = len(hits), round(hits.sum()), (1 - level) / 2
+    if not n:
+        return Figure(0, None, None, None)
+    return Figure(n, count / n, _least_chance(count, n, tail), 1 - _least_chance(n - count, n, tail))
+
+
+def _least_chance(count: int, n: int, tail: float) -> float:
+    """The chance of one at which `count` or more of `n` are as likely as `tail`; 0 where `count` is."""
+    if not count:
+        return 0.0
+    more = np.arange(count, n + 1)
+    ways = np.array([lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1) for k in more])
+    low, high = 0.0, 1.0
+    for _ in range(BISECTIONS):
+        chance = (low + high) / 2
+        likely = np.exp(ways + more * np.log(chance) + (n - more) * np.log1p(-chance)).sum()
+        low, high = (chance, high) if likely < tail else (low, chance)
+    return low
+
+
+def rounded(value: float | None) -> float | None:
+    """A figure as records state it."""
+    return None if value is None else round(value, 4)
 
 
 def mean(values: Values) -> float:

@@ -1,0 +1,146 @@
+"""Memory does not grow with the number of radiographs: four times as many have the peak of a few."""
+
+import os
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+torch = pytest.importorskip("torch", reason="needs the training extra: pip install -e '.[training]'")
+
+from services.core.adapters.model_repository import model_file  # noqa: E402
+from services.core.domain.contracts import CONTRACTS, REGRESSOR, SEGMENTER  # noqa: E402
+from services.core.domain.preprocess import HAND_PX  # noqa: E402
+from tests.models import hand_picture, write_repository  # noqa: E402
+from training.data.masks import read_masks  # noqa: E402
+from training.data.rows import Rows  # noqa: E402
+from training.evaluation.measure import OnnxModel, segmenter_dice  # noqa: E402
+from training.models.enhancer import UNetGenerator  # noqa: E402
+from training.models.segmenter import FCDenseNet  # noqa: E402
+from training.publish.material import Material  # noqa: E402
+
+HAND_BYTES = HAND_PX * HAND_PX
+FLOAT_BYTES = 4
+PATIENCE_S = 300
+HANDS = """
+import resource, sys, tracemalloc
+from pathlib import Path
+from training.jobs import hands
+from training.jobs.command import read_config
+
+prepared = hands.results
+
+def results(*arguments, **options):
+    tracemalloc.start()  # what weights took while they were read, and the picture takes, is another matter
+    yield from prepared(*arguments, **options)
+    print(tracemalloc.get_traced_memory()[1], resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)
+    tracemalloc.stop()
+
+if __name__ == "__main__":
+    hands.CHUNK, hands.results = 2, results
+    for path in sys.argv[1:]:
+        hands.run(read_config(hands.HandsConfig, Path(path)))
+"""
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """A repository of tiny models."""
+    return write_repository(tmp_path_factory.mktemp("repository"))
+
+
+def peak_bytes(work: Callable[[], object]) -> int:
+    """The most that arrays and objects take while `work` is done."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_release_is_measured_a_few_hands_at_a_time(models, tmp_path):
+    """Of a part, only what the reader says of it is held: the publishing job's own step, on 16 and on 64 hands."""
+    reader = OnnxModel(CONTRACTS[REGRESSOR], model_file(models, REGRESSOR, 1))
+    few, many = 16, 64
+    prepared = Rows.make(
+        tmp_path, [str(i) for i in range(many)], {"enhanced": ((HAND_PX, HAND_PX), "uint8")}, made_by="x"
+    )
+    hand = np.rint(cv2.resize(hand_picture(), (HAND_PX, HAND_PX)) * 255).astype(np.uint8)
+    prepared.write(np.arange(many), enhanced=np.broadcast_to(hand, (many, HAND_PX, HAND_PX)))
+    zeros = np.zeros(many)
+    material = Material(
+        np.full(many, "test"), zeros.astype(np.float32), zeros.astype(np.int64), np.arange(many), prepared
+    )
+
+    def measure(count: int) -> int:
+        chosen = np.arange(many) < count
+        return peak_bytes(lambda: reader.stream(material.hands(chosen), ("age_months", "typicality")))
+
+    measure(few)
+    assert measure(many) - measure(few) < (many - few) * HAND_BYTES * FLOAT_BYTES / 10
+    ages = reader.stream(material.hands(material.of("test")), ("age_months",))["age_months"]
+    np.testing.assert_allclose(ages, np.tile(reader(np.float32(hand)[None] / 255)["age_months"], (many, 1)), rtol=1e-5)
+
+
+def test_a_segmenter_is_scored_one_outline_at_a_time(models, tmp_path):
+    """On 4 and on 16 outlined radiographs; those that are not held out are not even read."""
+    few, many = 4, 16
+    picture = np.rint(hand_picture() * 255).astype(np.uint8)
+    for name, image in (("image", picture), ("mask", np.where(picture > 64, 255, 0).astype(np.uint8))):
+        (tmp_path / name).mkdir()
+        for number in range(many):
+            cv2.imwrite(str(tmp_path / name / f"{number}.png"), image)
+        (tmp_path / name / "learnt-from.png").write_bytes(b"no image")
+    segmenter = OnnxModel(CONTRACTS[SEGMENTER], model_file(models, SEGMENTER, 1))
+    scores: list[dict[str, float]] = []
+
+    def score(count: int) -> int:
+        held = set(map(str, range(count)))
+        return peak_bytes(lambda: scores.append(segmenter_dice(segmenter, read_masks(tmp_path, {}, only=held))))
+
+    score(few)
+    assert score(many) - score(few) < (many - few) * picture.size * FLOAT_BYTES / 10
+    assert [entry["n"] for entry in scores] == [few, many, few]
+    assert scores[0]["dice_min"] > 0.95
+
+
+def test_hands_are_prepared_a_few_at_a_time(tmp_path):
+    """Of 16 radiographs the job holds no more rows than of 4, and the process that prepares them keeps nothing."""
+    few, many = 4, 16
+    torch.manual_seed(0)
+    torch.save({"model": FCDenseNet().state_dict()}, tmp_path / "segmenter.pt")
+    torch.save({"model": UNetGenerator().state_dict()}, tmp_path / "enhancer.pt")
+    (tmp_path / "job.py").write_text(HANDS)
+    command = [sys.executable, tmp_path / "job.py", *(hands_config(tmp_path, count) for count in (few, many))]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    assert done.returncode == 0, done.stderr
+    assert Rows.read(tmp_path / f"hands-{many}").done.all()
+    held_few, preparing_few, held_many, preparing_many = map(int, done.stdout.split())
+    assert held_many - held_few < (many - few) * 3 * HAND_BYTES / 2
+    assert preparing_many - preparing_few < 2**25
+
+
+def hands_config(folder, count):
+    """A configuration of the job for so many radiographs, beside the two networks."""
+    images = folder / f"images-{count}"
+    images.mkdir()
+    for number in range(count):
+        picture = np.roll(np.rint(hand_picture(160, 130) * 255).astype(np.uint8), number, axis=1)
+        cv2.imwrite(str(images / f"{number}.png"), picture)
+    labels, split, config = (folder / f"{name}-{count}" for name in ("labels.csv", "split.csv", "hands.yaml"))
+    labels.write_text("\n".join(["id,boneage,male", *(f"{i},100,True" for i in range(count))]))
+    split.write_text("\n".join(["id,part", *(f"{i},train" for i in range(count))]))
+    values = {
+        "dataset": {"images": str(images), "labels": str(labels), "split": str(split)},
+        "segmenter": str(folder / "segmenter.pt"), "enhancer": str(folder / "enhancer.pt"),
+        "out": str(folder / f"hands-{count}"), "processes": 1,
+    }  # fmt: skip
+    config.write_text(yaml.safe_dump(values))
+    return config
