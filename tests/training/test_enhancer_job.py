@@ -16,6 +16,7 @@ torch = pytest.importorskip("torch", reason="needs the training extra: pip insta
 
 from training.data.rows import Rows  # noqa: E402
 from training.enhancement.adversary import adversarial_loss, discriminator_loss, reconstruction_loss  # noqa: E402
+from training.enhancement.degrade import Shares  # noqa: E402
 from training.enhancement.learner import EnhancerLearner, training_pairs  # noqa: E402
 from training.models.discriminator import Discriminator  # noqa: E402
 from training.run.journal import read_journal  # noqa: E402
@@ -96,6 +97,14 @@ def test_discriminator_learns_to_tell_pairs_apart():
     assert float(right) > 0.8
 
 
+def test_pairs_have_the_share_of_negatives_that_is_asked_for():
+    """None without a share, all with 1: what is bright in the target is then dark."""
+    for share, sign in ((0.0, 1), (1.0, -1)):
+        pairs = training_pairs(hands(6), np.random.default_rng(2), 8, Shares(inversion=share))
+        for x, y in zip(*(images.numpy()[:, 0] for images in pairs), strict=True):
+            assert sign * np.corrcoef(x[y > 0], y[y > 0])[0, 1] > 0
+
+
 def test_resumed_run_ends_with_the_same_weights():
     """Both networks and both optimisers go on from any step to the same end, to the byte."""
     whole, states = learner(), []
@@ -133,7 +142,7 @@ def job(folder, **changes):
     values = {
         "hands": str(folder / "hands"), "split": str(folder / "split.csv"), "out": str(folder / "out"), "seed": 1,
         "gold_standard_images": 8, "selection_images": 2, "steps": 4, "batch_size": 2, "learning_rate": 0.001,
-        "adversarial_weight": 0.05, "validate_every": 2,
+        "adversarial_weight": 0.05, "collimation_share": 0.5, "inversion_share": 0.5, "validate_every": 2,
     } | changes  # fmt: skip
     (folder / "enhancer.yaml").write_text(yaml.safe_dump(values))
     command = [sys.executable, "-m", "training.jobs.enhancer", "--config", str(folder / "enhancer.yaml")]
@@ -149,6 +158,13 @@ def test_job_trains_and_draws_its_curves(tmp_path):
     best = torch.load(tmp_path / "out" / "weights.pt", weights_only=True)
     assert best["selection_l1"] == min(entry["validation_l1"] for entry in entries)
     assert (tmp_path / "out" / "curves.png").stat().st_size > 1000
+
+
+def test_a_share_is_no_more_than_all(tmp_path):
+    """Exit code 64, and which value is wrong."""
+    refused = job(tmp_path, inversion_share=1.5)
+    assert refused.returncode == 64
+    assert "inversion_share" in refused.stderr
 
 
 def test_too_few_hands_are_refused(tmp_path):

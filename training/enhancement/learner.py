@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from training.data.augment import apply_geometry, draw_change
 from training.enhancement.adversary import adversarial_loss, discriminator_loss, reconstruction_loss
-from training.enhancement.degrade import degrade, draw_degradation
+from training.enhancement.degrade import NEITHER, Shares, degrade, draw_degradation
 from training.models.discriminator import Discriminator
 from training.models.enhancer import UNetGenerator
 from training.run.precision import cpu_autocast
@@ -23,13 +23,13 @@ ADAM_BETAS: Final = (0.5, 0.999)  # of the discriminator; Radford A et al., ICLR
 
 
 def training_pairs(
-    hands: NDArray[np.uint8], rng: np.random.Generator, batch_size: int
+    hands: NDArray[np.uint8], rng: np.random.Generator, batch_size: int, shares: Shares = NEITHER
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Degraded and original hands, both (B, 1, S, S)."""
     inputs, targets = [], []
     for index in rng.integers(len(hands), size=batch_size):
         hand = apply_geometry(hands[index].astype(np.float32) / 255, draw_change(rng))
-        inputs.append(degrade(hand, draw_degradation(rng)))
+        inputs.append(degrade(hand, draw_degradation(rng, shares)))
         targets.append(hand)
     return torch.from_numpy(np.stack(inputs)[:, None]), torch.from_numpy(np.stack(targets)[:, None])
 
@@ -51,6 +51,7 @@ class EnhancerLearner:
         adversarial_weight: float,
         validate_every: int,
         seed: int,
+        shares: Shares = NEITHER,
     ) -> None:
         torch.manual_seed(seed)
         self.generator = UNetGenerator().to(memory_format=torch.channels_last)
@@ -58,7 +59,8 @@ class EnhancerLearner:
         self.gold, self.seed, self.steps = gold, seed, steps
         self.batch_size, self.learning_rate = batch_size, learning_rate
         self.adversarial_weight, self.validate_every = adversarial_weight, validate_every
-        self.fixed = training_pairs(selection, np.random.default_rng(0), len(selection))
+        self.shares = shares
+        self.fixed = training_pairs(selection, np.random.default_rng(0), len(selection), shares)
         self.optimisers = (
             torch.optim.AdamW(self.generator.parameters(), lr=0.0, weight_decay=1e-4),
             torch.optim.AdamW(self.discriminator.parameters(), lr=0.0, betas=ADAM_BETAS, weight_decay=1e-4),
@@ -71,7 +73,7 @@ class EnhancerLearner:
         for optimiser, share in zip(self.optimisers, (1.0, DISCRIMINATOR_RATE), strict=True):
             for group in optimiser.param_groups:
                 group["lr"] = rate * share
-        x, y = training_pairs(self.gold, np.random.default_rng((self.seed, step)), self.batch_size)
+        x, y = training_pairs(self.gold, np.random.default_rng((self.seed, step)), self.batch_size, self.shares)
         x = x.contiguous(memory_format=torch.channels_last)
         with cpu_autocast():
             generated = self.generator(x)

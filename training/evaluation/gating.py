@@ -1,5 +1,6 @@
 """Fits the gates of a release: features of upright, turned and foreign images, and limits that few radiographs fail."""
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain as chain_of
@@ -11,17 +12,20 @@ import torch
 from numpy.typing import NDArray
 
 from services.core.domain.gates import GateThresholds, Reason, TypicalityLimit
-from services.core.domain.preprocess import to_frame
+from services.core.domain.preprocess import HAND_PX, to_frame
+from services.core.errors import InvalidRadiographError
 from training.data.negatives import not_a_hand, tilted, turned
-from training.data.radiographs import Radiograph
+from training.data.radiographs import Radiograph, report_missing
 from training.enhancement.hands import enhance, frame_masks, segmented_hand
 from training.evaluation.typicality import NAMES
 from training.models.enhancer import UNetGenerator
 from training.models.ensemble import Reader
 from training.models.segmenter import FCDenseNet
 from training.models.served import by_thirds
+from training.run.exits import BadConfigurationError
 from training.run.precision import cpu_autocast
 
+LOG = logging.getLogger(__name__)
 Image = NDArray[np.float32]
 REASONS: Final = (Reason.NOT_LIKE_TRAINING, Reason.NOT_UPRIGHT, Reason.NOT_LIKE_TRAINING, Reason.NOT_LIKE_TRAINING)
 
@@ -36,7 +40,12 @@ class Chain:
     maximum_structure_change: float
 
     def features(self, hands: Image, *, batch_size: int = 8) -> NDArray[np.float32]:
-        """`by_thirds` features (N, K) of prepared hands (N, S, S), averaged over image and mirror as in serving."""
+        """`by_thirds` features (N, K) of prepared hands (N, S, S), averaged over image and mirror as in serving.
+
+        Raises BadConfigurationError where there are none.
+        """
+        if not len(hands):
+            raise BadConfigurationError("no hand is left to fit the gates on")
         self.reader.eval()
         parts = []
         for start in range(0, len(hands), batch_size):
@@ -55,7 +64,7 @@ class Chain:
             masks = frame_masks(self.segmenter, frames)
             chunk = np.stack([segmented_hand(frame, mask) for frame, (_, mask) in zip(frames, masks, strict=True)])
             result.append(enhance(self.enhancer, chunk, maximum_structure_change=self.maximum_structure_change)[0])
-        return np.concatenate(result)
+        return np.concatenate(result) if result else np.zeros((0, HAND_PX, HAND_PX), np.float32)
 
 
 def draw(
@@ -73,16 +82,28 @@ def tilt(frame: Image, rng: np.random.Generator) -> Image:
 def fitting_sets(
     chain: Chain, radiographs: Sequence[Radiograph], *, count: int, seed: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Features of upright hands (half of them tilted), of turned hands and of what is no hand, `count` of each draw."""
-    chosen = np.random.default_rng(seed).permutation(len(radiographs))
+    """Features of upright hands (half of them tilted), of turned hands and of what is no hand, `count` of each draw.
+
+    Radiographs that cannot be read are left out, named and counted. Raises BadConfigurationError where none is left.
+    """
+    chosen = np.random.default_rng(seed).permutation(len(radiographs))[: 4 * count]
+    unread: list[str] = []
 
     def frames(place: int) -> Iterator[tuple[int, Image]]:
-        return ((int(i), radiographs[int(i)].frame()) for i in chosen[place * count : (place + 1) * count])
+        for index in map(int, chosen[place * count : (place + 1) * count]):
+            try:
+                frame = radiographs[index].frame()
+            except (InvalidRadiographError, OSError) as error:
+                LOG.warning("%s: %s", radiographs[index].id, error)
+                unread.append(radiographs[index].id)
+            else:
+                yield index, frame
 
     straight = (frame for _, frame in frames(0))
     upright = chain.features(chain.hands(chain_of(straight, draw(frames(1), tilt, seed=seed))))
     turns = chain.features(chain.hands(draw(frames(2), turned, seed=seed)))
     foreign = chain.hands(draw(frames(3), not_a_hand, seed=seed))
+    report_missing("could not be read, and the gates are fitted without them", unread, of=len(chosen))
     return upright, turns, chain.features(foreign[foreign.any(axis=(1, 2))])
 
 

@@ -1,6 +1,5 @@
 """How well degraded hands are brought back, and how steadily; figures inside the hand alone."""
 
-from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -9,8 +8,6 @@ from skimage.metrics import structural_similarity
 
 Image = NDArray[np.float32]
 Mask = NDArray[np.bool_]
-Method = Callable[[Image], Image]
-"""Hands (N, S, S) in [0, 1] to hands, the same."""
 
 SSIM_SIGMA_PX: Final = 1.5
 

@@ -4,41 +4,42 @@ Restoration of degraded hands, contrast of bone against the tissue around it, st
 what the gate on structure sees of bones that were planted or erased. Nothing is read of the test part.
 """
 
+import csv
 import json
-import logging
-from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
-from services.core.domain.gates import structure_change
-from services.core.domain.metrics import bootstrap_interval, mean
-from services.core.domain.preprocess import crop_square, hand_image, resize
+from services.core.adapters.model_repository import preprocessing_sha256
+from services.core.domain.contracts import SEX_ORDER
 from services.core.errors import InvalidRadiographError
-from training.data.masks import read_label_map
-from training.data.radiographs import Dataset, Radiograph, image_files, sex_columns
+from training.data.radiographs import Dataset, Radiograph, image_files, report_missing, sex_columns
 from training.data.rows import Rows
-from training.enhancement.clahe import equalised
-from training.enhancement.degrade import degrade, draw_degradation
-from training.enhancement.hands import frame_masks, load_enhancer, load_segmenter
-from training.enhancement.planted import Detection, detection, responses
-from training.evaluation.enhancement import draw_sheet, write_report
-from training.evaluation.restoration import Method, contrast_to_noise, psnr, ssim, unsteadiness
+from training.enhancement.degrade import KINDS
+from training.enhancement.hands import load_segmenter
+from training.enhancement.methods import Methods, trained_for
+from training.enhancement.planted import DIAMETERS_PX, detection
+from training.evaluation.enhancement import compare, compare_hands, draw_sheet, write_report
+from training.evaluation.enhancement_measures import CHANGES, HandMeasures, RegionMeasures, Values, degraded
+from training.evaluation.gate_figures import AS_SERVED, AT_FALSE_ALARMS, gate_figures
 from training.jobs.command import JobConfig, command
-from training.models.regressor import TransferNetwork
-from training.run.exits import BadConfigurationError
+from training.publish.reader import Member, read_reader
+from training.run.exits import BadConfigurationError, Interrupted
+from training.run.journal import Journal
+from training.run.steps import stop_requests
 from training.transfer.target import AgeTarget
 
-LOG = logging.getLogger(__name__)
 PART: Final = "validation"
-BATCH: Final = 16
-LEAST_PX: Final = 30
-BONE: Final = 2
+FAILURES_CSV: Final = "failures.csv"
+GATE: Final = "gate.json"
+EXAMPLES: Final = 6
 
 Image = NDArray[np.float32]
 
@@ -46,7 +47,8 @@ Image = NDArray[np.float32]
 class EnhancementStudyConfig(JobConfig):
     """Everything the study depends on. `regions` holds ID.png: 1 articular region, 2 ossified epiphyses and carpals.
 
-    `enhancers` names weights to compare; each is applied as it is, and as it is served, with the gate's `limit`.
+    `enhancers` names weights to compare; each is applied as it is, and as it is served, with the gate's `limit`. Every
+    model is the `weights.pt` of a run, or the `model.onnx` of a published version.
     """
 
     dataset: Dataset
@@ -64,166 +66,169 @@ class EnhancementStudyConfig(JobConfig):
     out: Path
 
 
+@dataclass(frozen=True, slots=True)
+class Hands:
+    """The prepared hands that are measured, with the row and the age of each in months."""
+
+    radiographs: list[Radiograph]
+    ages: list[float]
+    rows: list[int]
+    prepared: Rows
+
+    def image(self, place: int) -> Image:
+        """One hand (S, S) in [0, 1]."""
+        hand: NDArray[np.uint8] = self.prepared.columns["segmented"][self.rows[place]]
+        return hand.astype(np.float32) / np.float32(255)
+
+
+@dataclass(slots=True)
+class Progress:
+    """Fills rows, one radiograph after the other, notes those that cannot be used, and logs how far it has come."""
+
+    journal: Journal
+    stopping: Callable[[], bool]
+    done: int
+    failures: list[tuple[str, str]] = field(default_factory=list)
+
+    def fill(self, rows: Rows, measure: Callable[[int], Values], logged: str, methods: Sequence[str]) -> None:
+        """Measure what is missing; `logged` is a column with a row for each method. Raises Interrupted."""
+        for place in map(int, rows.missing):
+            figures: dict[str, float] = {}
+            try:
+                values = measure(place)
+            except (InvalidRadiographError, BadConfigurationError, OSError) as error:
+                self.failures.append((rows.ids[place], str(error)))
+            else:
+                rows.write(np.array([place]), **{name: value[None] for name, value in values.items()})
+                means = values[logged].reshape(len(methods), -1).mean(axis=1)
+                figures = {f"{logged} {name}": float(mean) for name, mean in zip(methods, means, strict=True)}
+            self.done += 1
+            self.journal.record(self.done, failed=len(self.failures), **figures)
+            if self.stopping():
+                raise Interrupted(f"stopped after {self.done} radiographs; start it again to go on")
+
+
 def run(config: EnhancementStudyConfig) -> None:
-    """Measure everything and write `report.md`, `figures.json` and `examples.png`."""
+    """Measure what is missing, then write `report.md`, its pictures, `figures.json`, `gate.json` and `failures.csv`."""
     cv2.setNumThreads(1)
-    methods = _methods(config)
-    radiographs = [r for r in config.dataset.read() if r.part == PART]
-    prepared = Rows.read(config.hands)
-    rows = prepared.find([r.id for r in radiographs])
-    there = [(r, row) for r, row in zip(radiographs, rows, strict=True) if row >= 0]
-    if len(there) < config.images:
-        raise BadConfigurationError(f"{config.hands} holds {len(there)} of the {PART} part, not {config.images}")
-    order = np.random.default_rng(config.seed).permutation(len(there))[: config.images]
-    chosen = [there[int(index)] for index in order]
-    hands = np.stack([prepared.columns["segmented"][row] for _, row in chosen]).astype(np.float32) / np.float32(255)
-    figures: dict[str, Any] = {"images": len(hands), "restoration": restoration(config, methods, hands)}
-    figures["mae_months"] = _errors(config, methods, [r for r, _ in chosen], hands)
-    labelled = _regions(config)
-    figures["contrast_to_noise"] = {
-        name: _mean(
-            [contrast_to_noise(*bones) for bones in zip(_apply(method, labelled[0]), *labelled[1:], strict=True)]
-        )
-        for name, method in methods.items()
-    } | {"images": len(labelled[0])}
-    found = _gate(config, labelled[0], labelled[1])
-    figures["gate"] = {
-        name: {"limit": one.limit, "false_alarms": one.false_alarms,
-               "detected": [{"kind": kind, "diameter_px": px, "share": share, "n": n}
-                            for (kind, px), (share, n) in one.detected.items()]}
-        for name, one in found.items()
-    }  # fmt: skip
-    config.out.mkdir(parents=True, exist_ok=True)
-    (config.out / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
-    draw_sheet({name: _apply(method, _degraded(hands[:6], config.seed)) for name, method in methods.items()}, hands[:6],
-               config.out / "examples.png")  # fmt: skip
+    methods = Methods.load(config.enhancers, config.limit)
+    reader = read_reader([Member(config.backbone, [config.regressor])], AgeTarget(), np.arange(len(SEX_ORDER)))
+    segmenter = load_segmenter(config.segmenter)
+    radiographs = config.dataset.read()
+    hands, absent = _hands(config, radiographs)
+    sexes = sex_columns(hands.radiographs).tolist()
+    maps = image_files(config.regions)
+    labelled = _labelled(config, radiographs, maps)
+    of_hands = HandMeasures(methods, reader, config.variants, config.seed)
+    of_regions = RegionMeasures(methods, segmenter, maps, config.seed)
+    maker = _made_with(config, hands.prepared)
+    restored = Rows.make(config.out / "hands", [r.id for r in hands.radiographs], of_hands.columns, made_by=maker)
+    mapped = Rows.make(config.out / "regions", [r.id for r in labelled], of_regions.columns, made_by=maker)
+
+    def hand(place: int) -> Values:
+        return of_hands.of(hands.image(place), place, age_months=hands.ages[place], sex=sexes[place])
+
+    def region(place: int) -> Values:
+        return of_regions.of(labelled[place], place)
+
+    done, total = int(restored.done.sum() + mapped.done.sum()), len(restored.ids) + len(mapped.ids)
+    with Journal(config.out, title="enhancement", total=total) as journal, stop_requests() as stopping:
+        journal.rewind(done)
+        progress = Progress(journal, stopping, done)
+        progress.fill(restored, hand, "psnr_db", methods.names)
+        progress.fill(mapped, region, "contrast_to_noise", methods.names)
+    report_missing("could not be measured", [id_ for id_, _ in progress.failures], of=total)
+    failures = [*absent, *progress.failures]
+    with (config.out / FAILURES_CSV).open("w", newline="") as file:
+        csv.writer(file).writerows([("id", "reason"), *failures])
+    if empty := [rows.folder.name for rows in (restored, mapped) if not rows.done.any()]:
+        raise BadConfigurationError(f"none of the {' and '.join(empty)} can be used: see {config.out / FAILURES_CSV}")
+    figures = _figures(config, methods, restored, mapped) | {"left_out": len(failures)}
+    _write(config.out / "figures.json", figures)
+    _write(config.out / GATE, figures["gate"])
+    _draw(config, methods, hands)
     write_report(config.out, figures, part=PART)
 
 
-def restoration(config: EnhancementStudyConfig, methods: dict[str, Method], hands: Image) -> dict[str, Any]:
-    """PSNR, SSIM and steadiness of each method over `variants` drawn degradations of every hand."""
-    results: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    variants = [_degraded(hands, config.seed + 1 + number) for number in range(config.variants)]
-    for name, method in methods.items():
-        restored = [_apply(method, images) for images in variants]
-        for number, original in enumerate(hands):
-            seen = np.stack([images[number] for images in restored])
-            results[name]["psnr_db"] += [psnr(one, original) for one in seen]
-            results[name]["ssim"] += [ssim(one, original) for one in seen]
-            results[name]["unsteadiness"].append(unsteadiness(seen))
-        results[name]["psnr_undegraded_db"] = [
-            psnr(one, original) for one, original in zip(_apply(method, hands), hands, strict=True)
-        ]
-    return {name: {key: _mean(values) for key, values in found.items()} for name, found in results.items()}
+def _hands(config: EnhancementStudyConfig, radiographs: Sequence[Radiograph]) -> tuple[Hands, list[tuple[str, str]]]:
+    """The hands that are drawn, and which were not prepared."""
+    prepared = Rows.read(config.hands)
+    of_part = [radiograph for radiograph in radiographs if radiograph.part == PART]
+    rows = prepared.find([radiograph.id for radiograph in of_part])
+    absent = [(r.id, f"is not in {config.hands}") for r, row in zip(of_part, rows, strict=True) if row < 0]
+    report_missing(f"are not in {config.hands}", [id_ for id_, _ in absent], of=len(of_part))
+    there = np.flatnonzero(rows >= 0)
+    if len(there) < config.images:
+        raise BadConfigurationError(f"{config.hands} holds {len(there)} of the {PART} part, not {config.images}")
+    chosen = np.random.default_rng(config.seed).permutation(there)[: config.images]
+    drawn = [of_part[int(index)] for index in chosen]
+    return Hands(drawn, [_age(config, r) for r in drawn], rows[chosen].tolist(), prepared), absent
 
 
-def _methods(config: EnhancementStudyConfig) -> dict[str, Method]:
-    """By name: hands (N, S, S) to hands."""
-
-    def clahe(hands: Image) -> Image:
-        made = np.stack([equalised(np.rint(hand * 255).astype(np.uint8)) for hand in hands])
-        return made.astype(np.float32) / np.float32(255)
-
-    methods: dict[str, Method] = {"nothing": lambda hands: hands, "CLAHE": clahe}
-    for name, path in config.enhancers.items():
-        network = load_enhancer(path)
-
-        def generated(hands: Image, network: torch.nn.Module = network) -> Image:
-            with torch.inference_mode():
-                return np.asarray(network(torch.from_numpy(hands)[:, None]).numpy()[:, 0], np.float32)
-
-        def gated(hands: Image, generate: Method = generated) -> Image:
-            made = generate(hands)
-            kept = [structure_change(a, b) <= config.limit for a, b in zip(hands, made, strict=True)]
-            return np.asarray(np.where(np.array(kept)[:, None, None], made, hands), np.float32)
-
-        methods[name] = generated
-        methods[f"{name}, gated"] = gated
-    return methods
+def _age(config: EnhancementStudyConfig, radiograph: Radiograph) -> float:
+    try:
+        return AgeTarget().number(radiograph.label)
+    except ValueError as error:
+        raise BadConfigurationError(f"{config.dataset.labels}: {radiograph.id}: {error}") from error
 
 
-def _apply(method: Method, hands: Image) -> Image:
-    return np.concatenate([method(hands[start : start + BATCH]) for start in range(0, len(hands), BATCH)])
-
-
-def _degraded(hands: Image, seed: int) -> Image:
-    drawn = [np.random.default_rng((seed, index)) for index in range(len(hands))]
-    return np.stack([degrade(hand, draw_degradation(rng)) for hand, rng in zip(hands, drawn, strict=True)])
-
-
-def _errors(
-    config: EnhancementStudyConfig, methods: dict[str, Method], radiographs: list[Radiograph], hands: Image
-) -> dict[str, Any]:
-    """MAE in months of one regressor on what each method makes of the hands, as they are and degraded."""
-    target = AgeTarget()
-    network = TransferNetwork(config.backbone, target.outputs)
-    network.load_state_dict(torch.load(config.regressor, weights_only=True)["model"])
-    network.eval()
-    ages = np.array([float(r.label) for r in radiographs], np.float32)
-    columns = sex_columns(radiographs)
-    result: dict[str, Any] = {}
-    for name, images in (("as they are", hands), ("degraded", _degraded(hands, config.seed))):
-        for method, change in methods.items():
-            read = []
-            for start in range(0, len(hands), BATCH):
-                x = torch.from_numpy(change(images[start : start + BATCH]))[:, None]
-                with torch.inference_mode():
-                    read.append(((network(x)[0] + network(x.flip(3))[0]) / 2).numpy())
-            errors = np.abs(target.months(np.concatenate(read), columns) - ages).astype(np.float64)
-            result.setdefault(method, {})[name] = _mean(list(errors))
-    return result
-
-
-def _regions(config: EnhancementStudyConfig) -> tuple[Image, NDArray[np.bool_], NDArray[np.bool_]]:
-    """Hands (N, S, S) with their ossified bone, and the tissue around it in the articular regions."""
-    maps = image_files(config.regions)
-    usable = [r for r in config.dataset.read() if r.id in maps and r.part in ("train", PART)]
-    order = np.random.default_rng(config.seed).permutation(len(usable))[: config.region_images]
-    segmenter = load_segmenter(config.segmenter)
-    hands, bones, tissues = [], [], []
-    for index in order:
-        radiograph = usable[int(index)]
-        frame = radiograph.frame()
-        ((_, mask),) = frame_masks(segmenter, [frame])
-        try:
-            hand, square = hand_image(frame, mask)
-        except InvalidRadiographError:
-            LOG.warning("%s has no hand in it", radiograph.id)
-            continue
-        labels = read_label_map(maps[radiograph.id])
-        height, width = frame.shape
-        regions = [resize((labels == value).astype(np.float32), height=height, width=width) for value in (1, BONE)]
-        articular, bone = (crop_square(region, square, size_px=hand.shape[0]) >= 0.5 for region in regions)
-        bone, tissue = bone & (hand > 0), articular & ~bone & (hand > 0)
-        if min(bone.sum(), tissue.sum()) >= LEAST_PX:
-            hands.append(hand)
-            bones.append(bone)
-            tissues.append(tissue)
-    if not hands:
+def _labelled(
+    config: EnhancementStudyConfig, radiographs: Sequence[Radiograph], maps: Mapping[str, Path]
+) -> list[Radiograph]:
+    """The radiographs with a map that are drawn."""
+    usable = [r for r in radiographs if r.id in maps and r.part in ("train", PART)]
+    if not usable:
         raise BadConfigurationError(f"{config.regions} has no map of a radiograph of the dataset")
-    return np.stack(hands), np.stack(bones), np.stack(tissues)
+    report_missing("have a map and are not in the dataset", sorted(maps.keys() - {r.id for r in radiographs}),
+                   of=len(maps))  # fmt: skip
+    order = np.random.default_rng(config.seed).permutation(len(usable))[: config.region_images]
+    return [usable[int(index)] for index in order]
 
 
-def _gate(config: EnhancementStudyConfig, hands: Image, bones: NDArray[np.bool_]) -> dict[str, Detection]:
-    """What the gate sees at the limit that is served, and at the one with 5% false alarms."""
-    allowed, changed = [], defaultdict(list)
-    for index, (hand, bone) in enumerate(zip(hands, bones, strict=True)):
-        value, found = responses(hand, bone, np.random.default_rng((config.seed, index)))
-        allowed.append(value)
-        for kind, change in found.items():
-            changed[kind].append(change)
-    values = {kind: np.array(found) for kind, found in changed.items()}
+def _made_with(config: EnhancementStudyConfig, prepared: Rows) -> str:
+    """SHA-256 of all that a row depends on beside the code, the radiographs and their labels and maps."""
+    weights = config.segmenter, config.regressor, *config.enhancers.values()
+    digests = [sha256(path.read_bytes()).hexdigest() for path in weights]
+    fields = config.model_dump(mode="json", include={"backbone", "limit", "variants", "seed"})
+    whole = [fields, list(config.enhancers), digests, prepared.made_by, preprocessing_sha256()]
+    return sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+
+
+def _figures(config: EnhancementStudyConfig, methods: Methods, restored: Rows, mapped: Rows) -> dict[str, Any]:
+    """All figures, from the rows that are there."""
+    hands, regions = ({name: column[rows.done] for name, column in rows.columns.items()} for rows in (restored, mapped))
+    limits = {AT_FALSE_ALARMS: None, AS_SERVED: config.limit}
+    changed = {
+        (kind, px): values[~np.isnan(values)]
+        for kind in CHANGES
+        for px, values in zip(DIAMETERS_PX, regions[kind].T, strict=True)
+        if not np.isnan(values).all()
+    }
+    found = {name: detection(regions["allowed"], changed, limit=limit) for name, limit in limits.items()}
     return {
-        "at 5% false alarms": detection(np.array(allowed), values),
-        "as served": detection(np.array(allowed), values, limit=config.limit),
+        "hands": len(hands["psnr_db"]),
+        "variants": config.variants,
+        "trained_for": {name: trained_for(weights) for name, weights in config.enhancers.items()},
+        **compare_hands(hands, methods.names, methods.pairs, variants=config.variants),
+        "contrast_to_noise": compare(regions["contrast_to_noise"], methods.names, methods.pairs),
+        "gate": gate_figures(found, config.enhancers, limit=config.limit, hands=len(regions["allowed"])),
     }
 
 
-def _mean(values: list[float]) -> dict[str, float]:
-    """Mean with its 95% bootstrap interval."""
-    array = np.array(values, np.float64)
-    low, high = bootstrap_interval(array, mean)
-    return {"mean": float(array.mean()), "low": low, "high": high}
+def _draw(config: EnhancementStudyConfig, methods: Methods, hands: Hands) -> None:
+    """Some hands in a draw of all degradations at once, and the first in each kind alone."""
+    chosen = np.stack([hands.image(place) for place in range(min(EXAMPLES, len(hands.rows)))])
+    changed = [degraded(hand, place, variants=1, seed=config.seed) for place, hand in enumerate(chosen)]
+    draw_sheet(methods(np.stack([images[0] for images in changed])), chosen, config.out / "examples.png")
+    alone = changed[0][1:]
+    first = np.repeat(chosen[:1], len(alone), axis=0)
+    draw_sheet(methods(alone), first, config.out / "kinds.png", heads=list(KINDS))
+
+
+def _write(path: Path, figures: Mapping[str, Any]) -> None:
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(figures, indent=1) + "\n")
+    partial.replace(path)
 
 
 if __name__ == "__main__":

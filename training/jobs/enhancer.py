@@ -17,7 +17,7 @@ from pydantic import Field
 
 from training.data.rows import Rows
 from training.data.split import SPLIT_CSV, read_split
-from training.enhancement.degrade import quality
+from training.enhancement.degrade import Shares, quality
 from training.enhancement.learner import EnhancerLearner
 from training.evaluation.curves import draw_curves
 from training.jobs.command import JobConfig, command
@@ -31,6 +31,7 @@ class EnhancerConfig(JobConfig):
     """Everything a run depends on; it goes whole into the model's card.
 
     `adversarial_weight` is the share of the discriminator in the generator's loss (eq. 9); 0 trains without one.
+    `collimation_share` and `inversion_share` of the hands are cut by a collimator's border, or left as the negative.
     """
 
     hands: Path
@@ -43,6 +44,8 @@ class EnhancerConfig(JobConfig):
     batch_size: int = Field(ge=1)
     learning_rate: float = Field(gt=0)
     adversarial_weight: float = Field(0.0, ge=0)
+    collimation_share: float = Field(0.0, ge=0, le=1)
+    inversion_share: float = Field(0.0, ge=0, le=1)
     validate_every: int = Field(ge=1)
     checkpoint_every_s: float = Field(120.0, gt=0)
 
@@ -71,6 +74,7 @@ def run(config: EnhancerConfig) -> None:
         gold=hands[order[config.selection_images :]], selection=hands[order[: config.selection_images]],
         steps=config.steps, batch_size=config.batch_size, learning_rate=config.learning_rate,
         adversarial_weight=config.adversarial_weight, validate_every=config.validate_every, seed=config.seed,
+        shares=Shares(config.collimation_share, config.inversion_share),
     )  # fmt: skip
     config.out.mkdir(parents=True, exist_ok=True)
     (config.out / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))

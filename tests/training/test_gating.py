@@ -1,0 +1,52 @@
+"""What the gates are fitted on: radiographs that can be read, with those that cannot named and counted."""
+
+import cv2
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the training extra: pip install -e '.[training]'")
+
+from tests.models import hand_picture  # noqa: E402
+from training.data.radiographs import Radiograph  # noqa: E402
+from training.evaluation.gating import Chain, fitting_sets  # noqa: E402
+from training.models.enhancer import UNetGenerator  # noqa: E402
+from training.models.regressor import TransferNetwork  # noqa: E402
+from training.models.segmenter import FCDenseNet  # noqa: E402
+from training.run.exits import BadConfigurationError  # noqa: E402
+
+
+@pytest.fixture
+def radiographs(tmp_path):
+    """Eight, of which one is no image and one is not there any more."""
+    picture = np.rint(hand_picture(120, 100) * 255).astype(np.uint8)
+    for number in range(8):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.roll(picture, number, axis=1))
+    (tmp_path / "3.png").write_bytes(b"no image")
+    (tmp_path / "5.png").unlink()
+    return [Radiograph(str(i), tmp_path / f"{i}.png", "100", "male", "train", None) for i in range(8)]
+
+
+@pytest.fixture(scope="module")
+def chain():
+    """Networks that were never trained."""
+    torch.manual_seed(0)
+    reader = TransferNetwork("mobilenetv3_small_050", 3)
+    return Chain(FCDenseNet().eval(), UNetGenerator().eval(), reader, 0.45)
+
+
+def test_what_cannot_be_read_is_named_and_the_rest_is_fitted_on(chain, radiographs, caplog):
+    """Two of eight are missing from the sets that they were drawn for; the log says which, why and how many."""
+    upright, turned, _ = fitting_sets(chain, radiographs, count=2, seed=1)
+    whole = 6
+    assert whole - 2 <= len(upright) + len(turned) <= whole
+    assert upright.shape[1] == turned.shape[1]
+    said = caplog.text
+    assert "2 of 8 radiographs could not be read" in said
+    assert "3: " in said
+    assert "5.png" in said
+
+
+def test_without_any_hand_there_is_nothing_to_fit(chain, radiographs):
+    """Where no radiograph can be read, the job ends with that, not with a riddle."""
+    with pytest.raises(BadConfigurationError, match="no hand is left"):
+        fitting_sets(chain, [radiographs[3], radiographs[5]], count=2, seed=1)
