@@ -1,4 +1,4 @@
-"""The study of how many outlines a strategy needs: its statistics, its units, and its report."""
+"""The study of how many outlines a strategy needs: its units, what they are made with, and its report."""
 
 import fcntl
 import json
@@ -9,80 +9,69 @@ import cv2
 import numpy as np
 import pytest
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch", reason="needs the training extra: pip install -e '.[training]'")
 
-from training.active_learning.learner import Outlines  # noqa: E402
-from training.active_learning.simulation import agreement_with_error, outline_dice, rank, unet  # noqa: E402
-from training.evaluation.label_study import Curve, labels_to_reach, paired, write_report  # noqa: E402
-from training.models.segmenter import FCDenseNet  # noqa: E402
+from training.active_learning.simulation import agreement, new_segmenter, outline_dice  # noqa: E402
+from training.evaluation.label_curves import Agreement, Curve  # noqa: E402
+from training.evaluation.label_study import Progress, write_report  # noqa: E402
 
 COUNT = 14
 PATIENCE_S = 400
 
 
-@given(st.lists(st.integers(-5, 5), min_size=1, max_size=30))
-def test_ranks_are_shared_by_equals(values):
-    """One more than how many are smaller, and half of the others that are equal."""
-    ranks = rank(np.array(values, float))
-    for value, found in zip(values, ranks, strict=True):
-        smaller = sum(other < value for other in values)
-        assert found == pytest.approx(smaller + (values.count(value) + 1) / 2)
-
-
-def test_labels_needed_are_those_from_which_it_stays():
-    """A curve that passes the target and falls below it again has not reached it yet."""
-    assert labels_to_reach({4: 0.5, 8: 0.9, 12: 0.7, 16: 0.9, 20: 0.95}, 0.85) == 16
-    assert labels_to_reach({4: 0.9, 8: 0.9}, 0.85) == 4
-    assert labels_to_reach({4: 0.5, 8: 0.8}, 0.85) is None
-
-
-def curve(arm, seed, level, *, correlation=None):
-    """A run of two rounds on three test outlines."""
-    dice = {4: np.array([level, level + 0.1, level - 0.1]), 8: np.array([level + 0.1] * 3)}
-    return Curve("hands", arm, seed, dice, {4: correlation} if correlation else {})
-
-
-def test_differences_are_paired_by_seed_and_outline():
-    """Only the same seed of both is compared, outline by outline."""
-    differences = paired([curve("a", 1, 0.7), curve("a", 2, 0.9)], [curve("b", 2, 0.5), curve("b", 3, 0.1)], 4)
-    np.testing.assert_allclose(differences, [[0.4, 0.4, 0.4]])
+def curve(arm, seed, level, *, labels=(4, 8), agreement=()):
+    """A run of two rounds and one member, on three test outlines; in the second it has risen by 0.1."""
+    first = np.array([[level, level + 0.1, level - 0.1]])
+    dice = np.stack([first, first + 0.1])
+    return Curve("hands", arm, seed, labels, (10, 20), dice, dice[:, 0], agreement, cpu_seconds=1800.0)
 
 
 def test_report_says_what_the_committee_saves(tmp_path):
-    """It names what is missing, what is saved, and what the scores follow."""
-    follows = {"dissimilarity": 0.25, "vote_entropy": 0.5, "entropy": -0.1}
-    curves = [curve("committee", 1, 0.8, correlation=follows), curve("random", 1, 0.7)]
-    curves.append(Curve("hands", "U-Net, all labels", 1, {40: np.array([0.9, 0.9, 0.9])}, {}))
-    write_report(tmp_path, curves, planned=9, size_px=64)
+    """What is missing and what it took, paired figures, the paper's comparison, and what the scores follow."""
+    errors, order = np.array([[0.1, 0.2, 0.3]]), np.arange(3.0)
+    follows = Agreement(
+        ("5", "6", "7"), errors, {"dissimilarity": order, "vote_entropy": -order, "entropy": np.ones(3)}
+    )
+    curves = [
+        curve("committee", 1, 0.8, agreement=(follows, follows)), curve("committee", 2, 0.2, agreement=(follows,)),
+        curve("mc_dropout", 1, 0.6), curve("random", 1, 0.7), curve("random_dropout", 1, 0.65),
+        curve("first_labels", 1, 0.7, labels=(4, 4)), curve("unet_all", 1, 0.85, labels=(40, 40)),
+    ]  # fmt: skip
+    write_report(tmp_path, curves, Progress(9, 4 * 3600, 12), size_px=64)
     text = (tmp_path / "report.md").read_text()
-    assert "3 of 9 runs are complete" in text
-    assert "Random reaches 0.8000 with 8 labels" in text
-    assert "- committee: 4, 4 fewer" in text
-    assert "| committee | +0.1000 (+0.1000 to +0.1000) |" in text
-    assert "| U-Net, all labels | 1 | 40 | 0.9000 |" in text
-    assert "| dissimilarity (eq. 5 to 7) | +0.25 | +0.25 | +0.25 |" in text
-    assert (tmp_path / "hands.png").stat().st_size > 1000
+    assert "7 of 9 runs are complete" in text
+    assert "4.00 hours of one core, of 12" in text
+    assert "| committee | random | +0.1000 (+0.1000 to +0.1000) | +0.1000 (+0.1000 to +0.1000) |" in text
+    assert "| mc_dropout | random with dropout | -0.0500 (-0.0500 to -0.0500) |" in text
+    assert "| random | first outlines only | +0.0000 (+0.0000 to +0.0000) |" in text
+    assert "| FC-DenseNet, committee | U-Net, all outlines | 8 against 40 | 1 | -0.0500 (-0.0500 to -0.0500) |" in text
+    assert "| dissimilarity (eq. 5 to 7) | +1.00 (" in text
+    assert "| vote entropy | -1.00 (" in text
+    assert "| entropy | - | - | - |" in text
+    assert cv2.imread(str(tmp_path / "hands.png")) is not None
 
 
-def test_agreement_with_error_is_a_correlation_of_each_measure():
-    """Two members that were never trained disagree somehow; the figures are correlations, and the Dice is of masks."""
+def test_report_of_one_run_alone_is_a_report(tmp_path):
+    """Whatever is complete first."""
+    write_report(tmp_path, [curve("unet_all", 1, 0.8, labels=(40, 40))], Progress(9, 60, 12), size_px=64)
+    assert "| U-Net, all outlines | 1 | 40 | 0.8000 | 0.9000 |" in (tmp_path / "report.md").read_text()
+
+
+def test_scores_are_kept_beside_the_errors_of_each_member():
+    """Of two members that were never trained: one value an image, the Dice of masks."""
     rng = np.random.default_rng(0)
-    images = rng.random((6, 32, 32)).astype(np.float32)
-    masks = rng.random((6, 32, 32)) > 0.5
-    members = []
-    for seed in (1, 2):
-        torch.manual_seed(seed)
-        members.append(FCDenseNet().eval())
-    found = agreement_with_error(members, list(zip(images, masks, strict=True)))
-    assert set(found) == {"dissimilarity", "vote_entropy", "entropy"}
-    assert all(-1 <= value <= 1 for value in found.values())
-    assert agreement_with_error(members, []) == {}
-    scores = outline_dice(unet(0), Outlines.of(list(zip(images, masks, strict=True))))
-    assert scores.shape == (6,)
-    assert ((scores >= 0) & (scores <= 1)).all()
+    pairs = list(zip(rng.random((6, 32, 32)).astype(np.float32), rng.random((6, 32, 32)) > 0.5, strict=True))
+    members = [new_segmenter("fcdensenet", seed) for seed in (1, 2)]
+    found = agreement(members, pairs)
+    assert {measure: len(scores) for measure, scores in found["scores"].items()} == dict.fromkeys(
+        ("dissimilarity", "vote_entropy", "entropy"), 6
+    )
+    own, together = outline_dice(members, pairs)
+    np.testing.assert_allclose(1 - own, found["errors"], atol=1e-5)
+    np.testing.assert_array_equal(outline_dice(members[1:], pairs)[0][0], own[1])
+    assert together.shape == (6,)
+    assert outline_dice([new_segmenter("unet", 0)], pairs)[0].shape == (1, 6)
 
 
 @pytest.fixture
@@ -104,11 +93,11 @@ def project(tmp_path):
     return tmp_path
 
 
-def job(project, **changes):
+def job(project, *, masks="masks", **changes):
     """The job, to its end."""
     dataset = {name: str(project / file) for name, file in
                (("images", "images"), ("labels", "labels.csv"), ("split", "split.csv"))}  # fmt: skip
-    radiographs = {"kind": "radiographs", "dataset": dataset, "masks": str(project / "masks"),
+    radiographs = {"kind": "radiographs", "dataset": dataset, "masks": str(project / masks),
                    "test": str(project / "test.csv")}  # fmt: skip
     values = {
         "sets": {"ellipses": radiographs}, "selection_images": 2, "strategies": ["committee", "random"], "seeds": [1],
@@ -122,6 +111,17 @@ def job(project, **changes):
     return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
 
 
+def results(project):
+    """What complete units kept, by name."""
+    paths = (project / "study" / "runs").glob("*/result.json")
+    return {path.parent.name.split("-")[1]: json.loads(path.read_text()) for path in paths}
+
+
+def report(project):
+    """The report as it stands."""
+    return (project / "study" / "report.md").read_text()
+
+
 def test_study_runs_what_is_missing_and_no_one_else_does(project):
     """A unit that another process holds is left to it; the next start does it, and nothing twice."""
     held = project / "study" / "runs" / "ellipses-committee-1"
@@ -130,18 +130,69 @@ def test_study_runs_what_is_missing_and_no_one_else_does(project):
         fcntl.flock(mark, fcntl.LOCK_EX)
         first = job(project)
     assert first.returncode == 0, first.stderr
-    assert "3 of 4 runs are complete" in (project / "study" / "report.md").read_text()
+    assert "4 of 5 runs are complete" in report(project)
     assert not (held / "result.json").exists()
     done = project / "study" / "runs" / "ellipses-random-1" / "result.json"
     before = done.stat().st_mtime_ns
     second = job(project)
     assert second.returncode == 0, second.stderr
-    assert "4 of 4 runs are complete" in (project / "study" / "report.md").read_text()
+    assert "5 of 5 runs are complete" in report(project)
     assert done.stat().st_mtime_ns == before
-    rounds = json.loads((held / "result.json").read_text())["rounds"]
-    assert [entry["labels"] for entry in rounds] == [3, 5]
-    assert all(len(entry["dice"]) == 2 for entry in rounds)
-    assert set(rounds[0]["correlation"]) == {"dissimilarity", "vote_entropy", "entropy"}
+    assert sorted(path.name for path in held.iterdir()) == ["claimed", "result.json"]
+
+
+def test_arms_differ_in_what_they_learn_from_and_in_nothing_else(project):
+    """All begin with the same network, learn as many steps, and keep what they asked for and each member's Dice."""
+    done = job(project, strategies=["committee", "mc_dropout", "random"])
+    assert done.returncode == 0, done.stderr
+    found = {arm: result["rounds"] for arm, result in results(project).items()}
+    assert set(found) == {
+        "committee", "mc_dropout", "random", "random_dropout", "first_labels", "fcdensenet_all", "unet_all",
+    }  # fmt: skip
+    for arm, rounds in found.items():
+        assert [entry["steps"] for entry in rounds] == [2, 4]
+        members = 2 if arm == "committee" else 1
+        assert all(np.array(entry["dice"]).shape == (members, 2) for entry in rounds)
+    for one, other in (("committee", "random"), ("first_labels", "random"), ("mc_dropout", "random_dropout")):
+        assert found[one][0]["dice"][0] == found[other][0]["dice"][0]
+        assert found[one][0]["asked"] == found[other][0]["asked"]
+    assert found["random"][1]["asked"] == found["random_dropout"][1]["asked"]
+    asked = [id_ for entry in found["committee"] for id_ in entry["asked"]]
+    assert len(set(asked)) == 5
+    assert set(asked) <= {str(i) for i in range(COUNT)} - {"2", "3"}
+    assert [entry["labels"] for entry in found["committee"]] == [3, 5]
+    assert [entry["labels"] for entry in found["first_labels"]] == [3, 3]
+    assert [entry["labels"] for entry in found["unet_all"]] == [10, 10]
+    assert set(found["committee"][0]["agreement"]["scores"]) == {"dissimilarity", "vote_entropy", "entropy"}
+    assert np.array(found["committee"][0]["agreement"]["errors"]).shape == (2, 7)
+    assert all(result["cpu_seconds"] > 0 for result in results(project).values())
+
+
+def test_results_of_another_configuration_are_refused(project):
+    """Exit code 64, and which; it is the outlines that count, not where they lie."""
+    assert job(project, strategies=["random"]).returncode == 0
+    changed = job(project, strategies=["random"], selection_images=1)
+    assert changed.returncode == 64
+    assert "was made with another configuration or on other outlines" in changed.stderr
+    (project / "masks").rename(project / "moved")
+    elsewhere = job(project, strategies=["random"], masks="moved")
+    assert elsewhere.returncode == 0, elsewhere.stderr
+    mask = np.zeros((90, 70), np.uint8)
+    mask[20:60, 20:50] = 255
+    cv2.imwrite(str(project / "moved" / "mask" / "5.png"), mask)
+    assert job(project, strategies=["random"], masks="moved").returncode == 64
+
+
+def test_what_another_configuration_began_is_not_gone_on_with(project):
+    """Neither a run nor the first round that runs share."""
+    assert job(project, strategies=["random"]).returncode == 0
+    before = results(project)["random"]
+    for path in (project / "study" / "runs").glob("*/result.json"):
+        path.unlink()
+    assert job(project, strategies=["random"], selection_images=1).returncode == 0
+    after = results(project)["random"]
+    assert after["made_with"] != before["made_with"]
+    assert len(list((project / "study" / "beginnings").iterdir())) == 2
 
 
 def test_too_few_outlines_are_refused(project):
@@ -156,4 +207,4 @@ def test_phantoms_are_a_set_too(project):
     phantoms = {"kind": "phantoms", "count": 8, "test": 2, "height_px": 96}
     done = job(project, sets={"phantoms": phantoms}, strategies=["random"])
     assert done.returncode == 0, done.stderr
-    assert "3 of 3 runs are complete" in (project / "study" / "report.md").read_text()
+    assert "4 of 4 runs are complete" in report(project)

@@ -1,68 +1,30 @@
 """Algorithm 1 of the paper, round by round, each a folder that says what was learnt from, scored and asked."""
 
 import csv
-import fcntl
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from services.core.domain.preprocess import SEGMENT_PX
 from training.active_learning.committee import committee_dice, suggestion
-from training.active_learning.learner import Outlines, Phase, SegmenterLearner, mean_dice
+from training.active_learning.learner import Outlines, mean_dice
+from training.active_learning.members import beginning, learn, load
 from training.active_learning.oracles import Answer, Oracle, Question, on_frame
+from training.active_learning.plan import Plan
 from training.active_learning.scoring import Scorer
 from training.active_learning.sight import network_input, square_mask
-from training.active_learning.strategies import STRATEGIES, Name, Pool
+from training.active_learning.strategies import STRATEGIES, Pool
 from training.data.tables import read_table
 from training.models.segmenter import FCDenseNet
-from training.run.checkpoint import Checkpoint, save_whole
 from training.run.exits import BadConfigurationError, WaitingForLabels
-from training.run.journal import Journal
-from training.run.steps import run_steps
 
 Frame = NDArray[np.float32]
-WEIGHTS: Final = "weights.pt"
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How a committee learns and asks.
-
-    It has converged when its Dice on the selection has not risen by `least_gain` for `patience` rounds, or when it has
-    `maximum_labels`. Members go on `from_previous` weights, as in the paper, or begin anew each round; the first round
-    takes the phases `first`, where there are some, since it begins with nothing.
-    """
-
-    strategy: Name
-    members: int
-    start: int
-    per_round: int
-    maximum_labels: int
-    phases: tuple[Phase, ...]
-    validate_every: int
-    seed: int
-    patience: int = 2
-    least_gain: float = 0.002
-    dropout: float = 0.0
-    from_previous: bool = True
-    size_px: int = SEGMENT_PX
-    first: tuple[Phase, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.strategy in ("committee", "vote_entropy") and self.members < 2:
-            raise ValueError(f"a committee has at least 2 members, not {self.members}")
-        if self.strategy == "mc_dropout" and not self.dropout:
-            raise ValueError("mc_dropout needs a share of dropout")
-        if min(self.start, self.per_round) < 1:
-            raise ValueError("at least one outline is asked for at the start and in each round")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +84,8 @@ class Rounds:
         if number == 0:
             first = self.folder / "start.csv"
             if not first.exists():
-                drawn = np.random.default_rng(self.plan.seed).permutation(len(self.pool))[: self.plan.start]
                 self.folder.mkdir(parents=True, exist_ok=True)
-                _write_ids(first, [self.pool[i] for i in drawn])
+                _write_ids(first, self.plan.drawn(self.pool))
             unanswered = [id_ for id_ in _read_ids(first) if not self._outline_file(id_).exists()]
             frames = {id_: self.frame(id_) for id_ in unanswered}
             self.oracle.ask([Question(id_, f, np.zeros(f.shape, bool)) for id_, f in frames.items()])
@@ -164,41 +125,24 @@ class Rounds:
     def _place(self, number: int, member: int) -> Path:
         """Where a member of a round is kept."""
         if number == 0 and self.beginnings is not None:
-            return self.beginnings / f"member-{self._seed(member)}-dropout-{self.plan.dropout:g}"
+            return beginning(self.beginnings, self.plan, member)
         return self.folder / f"round-{number:02d}" / f"member-{member}"
-
-    def _seed(self, member: int) -> int:
-        return self.plan.seed * 1000 + member
 
     def _train(self, number: int, outlines: Outlines) -> list[FCDenseNet]:
         members = []
         for member in range(self.plan.members):
+            torch.manual_seed(self.plan.member_seed(member))
+            network = FCDenseNet(self.plan.dropout)
+            if number and self.plan.from_previous:
+                network = self._member(self._place(number - 1, member))
             place = self._place(number, member)
-            with only_one(place):
-                if not (place / WEIGHTS).exists():
-                    self._train_member(number, member, outlines)
+            learn(network, outlines, self.selection, self.plan, place, number=number, member=member)
             members.append(self._member(place))
         return members
 
-    def _train_member(self, number: int, member: int, outlines: Outlines) -> None:
-        place, seed = self._place(number, member), self._seed(member)
-        torch.manual_seed(seed)
-        network = FCDenseNet(self.plan.dropout)
-        if number and self.plan.from_previous:
-            network = self._member(self._place(number - 1, member))
-        learner = SegmenterLearner(
-            network, sources=[outlines], selection=self.selection,
-            phases=self.plan.phases if number else self.plan.first or self.plan.phases,
-            validate_every=self.plan.validate_every, seed=seed * 100 + number,
-        )  # fmt: skip
-        with Journal(place, title=f"round {number}, member {member}", total=learner.steps) as journal:
-            run_steps(learner, steps=learner.steps, checkpoint=Checkpoint(place / "last.pt"), journal=journal)
-        save_whole({"model": learner.best, "selection_dice": learner.score}, place / WEIGHTS)
-        (place / "last.pt").unlink()
-
     def _member(self, folder: Path) -> FCDenseNet:
         network = FCDenseNet(self.plan.dropout).to(memory_format=torch.channels_last)
-        network.load_state_dict(torch.load(folder / WEIGHTS, weights_only=True)["model"])
+        load(network, folder)
         return network.eval()
 
     def _dice(self, members: Sequence[FCDenseNet]) -> dict[str, float]:
@@ -222,7 +166,7 @@ class Rounds:
         query = folder / "query.csv"
         if not query.exists():
             strategy = STRATEGIES[self.plan.strategy]
-            scorer = Scorer(members, strategy)
+            scorer = Scorer(members, strategy.measures)
             scores = self._scores(folder, scorer, rest)
             count = min(self.plan.per_round, self.plan.maximum_labels - len(labelled))
             embeddings, outlined = (self._embeddings(scorer, ids) for ids in (rest, labelled))
@@ -237,7 +181,7 @@ class Rounds:
 
     def _scores(self, folder: Path, scorer: Scorer, rest: Sequence[str]) -> dict[str, dict[Any, float]]:
         """Scores by id, each written as soon as it is known, so that a killed round goes on with the others."""
-        measures = scorer.strategy.measures
+        measures = scorer.measures
         if not measures:
             return {}
         path = folder / "scores.csv"
@@ -258,18 +202,9 @@ class Rounds:
         return known
 
     def _embeddings(self, scorer: Scorer, ids: Sequence[str]) -> NDArray[np.float32]:
-        if not scorer.strategy.embeds:
+        if not STRATEGIES[self.plan.strategy].embeds:
             return np.zeros((len(ids), 0), np.float32)
         return np.stack([scorer.embedding(network_input(self.frame(id_), self.plan.size_px)) for id_ in ids])
-
-
-@contextmanager
-def only_one(folder: Path) -> Iterator[None]:
-    """Nobody else is at work in this folder meanwhile: whoever comes later waits."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as mark:
-        fcntl.flock(mark, fcntl.LOCK_EX)
-        yield
 
 
 def _write(path: Path, text: str) -> None:

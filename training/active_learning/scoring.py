@@ -11,7 +11,7 @@ from torch import nn
 
 from training.active_learning.dissimilarity import dissimilarity
 from training.active_learning.learner import Image
-from training.active_learning.strategies import Measure, Strategy
+from training.active_learning.strategies import Measure
 from training.active_learning.uncertainty import entropy, mutual_information, vote_entropy
 from training.models.segmenter import FCDenseNet
 
@@ -20,25 +20,29 @@ DROPOUT_DRAWS: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Scorer:
-    """A committee and what is to be measured; `draws` of the first member are with dropout."""
+    """A committee and what is to be measured.
+
+    Dissimilarity and vote entropy are of all members, entropy and mutual information of the first, the latter of as
+    many `draws` with dropout.
+    """
 
     members: Sequence[FCDenseNet]
-    strategy: Strategy
+    measures: Sequence[Measure]
     draws: int = DROPOUT_DRAWS
 
     def scores(self, image: Image, *, seed: int) -> dict[Measure, float]:
-        """The measures of one image (S, S) in [0, 1] that the strategy needs."""
-        needed = set(self.strategy.measures)
+        """The measures of one image (S, S) in [0, 1]."""
+        needed = set(self.measures)
+        of_all = needed & {"dissimilarity", "vote_entropy"}
         found: dict[Measure, float] = {}
-        if needed & {"dissimilarity", "vote_entropy"}:
-            seen = [_look(member, image) for member in self.members]
+        if of_all or "entropy" in needed:
+            seen = [_look(member, image) for member in (self.members if of_all else self.members[:1])]
             found["dissimilarity"] = float(dissimilarity(np.stack([features for features, _ in seen])))
             found["vote_entropy"] = vote_entropy(np.stack([probability for _, probability in seen]))
-        if "entropy" in needed:
-            found["entropy"] = entropy(_look(self.members[0], image)[1][None])
+            found["entropy"] = entropy(seen[0][1][None])
         if "mutual_information" in needed:
             found["mutual_information"] = mutual_information(_dropout_draws(self.members[0], image, self.draws, seed))
-        return {measure: found[measure] for measure in self.strategy.measures}
+        return {measure: found[measure] for measure in self.measures}
 
     def embedding(self, image: Image) -> NDArray[np.float32]:
         """The first member's bottleneck features (K,), averaged over the image."""

@@ -1,8 +1,6 @@
 """Active learning where all outlines are known: what a strategy would have asked, and what came of it."""
 
-import json
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -14,38 +12,39 @@ from torch import nn
 
 from services.core.domain.metrics import dice
 from services.core.domain.postprocess import hand_mask
-from training.active_learning.committee import committee_probability
-from training.active_learning.learner import Image, Outlines, SegmenterLearner, new_network, probability
+from training.active_learning.learner import Image, Outlines, probability
+from training.active_learning.members import beginning, learn, load
 from training.active_learning.oracles import Answer, Mask, Question
-from training.active_learning.rounds import Plan, Rounds
+from training.active_learning.plan import Plan
+from training.active_learning.rounds import Rounds
 from training.active_learning.scoring import Scorer
 from training.active_learning.sight import network_input, square_mask
-from training.active_learning.strategies import Highest, Measure
+from training.active_learning.strategies import Measure
 from training.models.enhancer import UNet
-from training.run.checkpoint import Checkpoint
-from training.run.journal import Journal
-from training.run.steps import run_steps
+from training.models.segmenter import FCDenseNet
+from training.run.spent import Spent
 
 MEASURES: Final[tuple[Measure, ...]] = ("dissimilarity", "vote_entropy", "entropy")
-RESULT: Final = "result.json"
+DIGITS: Final = 5
 Architecture = Literal["fcdensenet", "unet"]
+Pairs = Iterable[tuple[Image, Mask]]
 
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """Radiographs that all have an outline: a pool of frames and masks, both (H, W), and what selects and tests.
+    """Radiographs that all have an outline: a pool of frames and masks by id, both (H, W), and what selects and tests.
 
     The latter are as the network sees them, (size_px, size_px).
     """
 
-    pool: Sequence[tuple[Image, Mask]]
+    pool: Mapping[str, tuple[Image, Mask]]
     selection: Outlines
     test: Outlines
     size_px: int
 
-    def seen(self, index: int) -> tuple[Image, Mask]:
+    def seen(self, id_: str) -> tuple[Image, Mask]:
         """One of the pool as the network sees it."""
-        frame, mask = self.pool[index]
+        frame, mask = self.pool[id_]
         return network_input(frame, self.size_px), square_mask(mask, self.size_px)
 
 
@@ -53,121 +52,109 @@ class World:
 class Known:
     """The oracle that knows all outlines of a pool."""
 
-    masks: Mapping[str, Mask]
+    pool: Mapping[str, tuple[Image, Mask]]
 
     def ask(self, questions: Sequence[Question]) -> None:
         """Nothing has to be done."""
 
     def answers(self, ids: Sequence[str]) -> dict[str, Answer]:
         """All of them."""
-        return {id_: Answer(self.masks[id_]) for id_ in ids}
+        return {id_: Answer(self.pool[id_][1]) for id_ in ids}
 
 
-def simulate(world: World, plan: Plan, folder: Path, *, beginnings: Path | None = None) -> dict[str, Any]:
-    """Do all rounds of a plan, or those that are missing; returns and keeps what each came to on the test outlines.
+def simulate(world: World, plan: Plan, folder: Path, *, beginnings: Path, spent: Spent) -> list[dict[str, Any]]:
+    """Do all rounds of a plan, or those that are missing; returns what each came to.
 
-    `rounds` holds for each the number of `labels`, the Dice of every test outline averaged over the members, `dice`
-    (N,), and, of a committee, what its scores had to do with its errors: Spearman's rank correlation of each of
-    MEASURES with the members' mean error (1 - Dice) over the pool that had no outline yet.
+    A round has the number of `labels` and of `steps` so far, the ids that were `asked` for it, `dice` (M, N) of M
+    members on N test outlines, and that of their mean probability, `together` (N,). Of the paper's committee also
+    the `agreement` of its scores with its errors, over what had no outline yet.
     """
-    if (folder / RESULT).exists():
-        return _read(folder)
-    ids = [str(index) for index in range(len(world.pool))]
-    frames = {id_: frame for id_, (frame, _) in zip(ids, world.pool, strict=True)}
-    oracle = Known({id_: mask for id_, (_, mask) in zip(ids, world.pool, strict=True)})
-    plan = replace(plan, patience=len(ids))  # every curve has all its points
-    learning = Rounds(folder, plan, ids, frames.__getitem__, oracle, world.selection, world.test, beginnings)
-    found: list[dict[str, Any]] = []
-    while not learning.done() or not learning.done()[-1]["converged"]:
+    ids = list(world.pool)
+    plan = replace(plan, patience=plan.rounds)  # every curve has all its points
+    learning = Rounds(
+        folder, plan, ids, lambda id_: world.pool[id_][0], Known(world.pool), world.selection, world.test, beginnings
+    )
+    while len(learning.done()) < plan.rounds:
         learning.next()
-    for entry in learning.done():
-        members = learning.committee(entry["round"])
-        own = [outline_dice(member, world.test) for member in members]
-        result: dict[str, Any] = {"labels": entry["labels"], "dice": np.mean(own, axis=0).round(5).tolist()}
-        if len(members) > 1:
-            asked = set(learning.asked(entry["round"]))
-            rest = [id_ for id_ in ids if id_ not in asked]
-            result["together"] = outline_dice(members, world.test).round(5).tolist()
-            result["correlation"] = agreement_with_error(members, [world.seen(int(id_)) for id_ in rest])
-        found.append(result)
-    return _keep(folder, {"rounds": found})
+        spent.save()
+    found, before = [], set[str]()
+    for number in range(plan.rounds):
+        members, asked = learning.committee(number), learning.asked(number)
+        entry = _round(plan, number, len(asked), [id_ for id_ in asked if id_ not in before], members, world)
+        before = set(asked)
+        if plan.strategy == "committee":
+            rest = [id_ for id_ in ids if id_ not in before]
+            entry["agreement"] = {"ids": rest} | agreement(members, [world.seen(id_) for id_ in rest])
+        found.append(entry)
+    return found
 
 
-def with_all_labels(network: Architecture, world: World, plan: Plan, folder: Path) -> dict[str, Any]:
-    """One network learns from the whole pool for as many steps as a plan's rounds together."""
-    if (folder / RESULT).exists():
-        return _read(folder)
-    rounds = 1 + -(-(plan.maximum_labels - plan.start) // plan.per_round)
-    later = [replace(phase, steps=phase.steps * (rounds - bool(plan.first))) for phase in plan.phases]
-    phases = [*plan.first, *later]
-    seed = plan.seed * 1000
-    learner = SegmenterLearner(
-        unet(seed) if network == "unet" else new_network(seed), selection=world.selection,
-        sources=[Outlines.of([world.seen(index) for index in range(len(world.pool))])],
-        phases=phases, validate_every=plan.validate_every, seed=seed * 100,
-    )  # fmt: skip
-    with Journal(folder, title=f"{network}, all labels", total=learner.steps) as journal:
-        run_steps(learner, steps=learner.steps, checkpoint=Checkpoint(folder / "last.pt"), journal=journal)
-    learner.network.load_state_dict(learner.best)
-    figures = {"labels": len(world.pool), "dice": outline_dice(learner.network, world.test).round(5).tolist()}
-    return _keep(folder, {"rounds": [figures]})
+def with_fixed_labels(
+    world: World, plan: Plan, folder: Path, labels: Sequence[str], *, network: Architecture = "fcdensenet",
+    first: Path | None = None, spent: Spent,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """What a learner that asks is held against: one network learns the same outlines in all rounds of its plan.
+
+    It takes as many steps by the same phases, validations and draws. Its first round is kept in `first`, where there is
+    one, for others that begin alike. Returns what `simulate` does.
+    """
+    outlines = Outlines.of([world.seen(id_) for id_ in labels])
+    places = [folder / f"round-{number:02d}" for number in range(plan.rounds)]
+    if first is not None:
+        places[0] = first
+    found = []
+    for number, place in enumerate(places):
+        learner = new_segmenter(network, plan.member_seed(0))
+        if number and plan.from_previous:
+            load(learner, places[number - 1])
+        learn(learner, outlines, world.selection, plan, place, number=number, member=0)
+        spent.save()
+        load(learner, place)
+        found.append(_round(plan, number, len(labels), labels if not number else [], [learner], world))
+    return found
 
 
-def unet(seed: int) -> UNet:
-    """A U-Net with weights drawn from a seed; as a segmenter its map is the logit."""
+def first_alone(world: World, plan: Plan, folder: Path, *, beginnings: Path, spent: Spent) -> list[dict[str, Any]]:
+    """Learns what every strategy begins with, and nothing more: what steps alone bring."""
+    labels = plan.drawn(list(world.pool))
+    return with_fixed_labels(world, plan, folder, labels, first=beginning(beginnings, plan, 0), spent=spent)
+
+
+def new_segmenter(network: Architecture, seed: int) -> nn.Module:
+    """A network with weights drawn from a seed; its map is the logit."""
     torch.manual_seed(seed)
-    return UNet()
+    made: nn.Module = UNet() if network == "unet" else FCDenseNet()
+    return made.to(memory_format=torch.channels_last)
 
 
-def outline_dice(network: nn.Module | Sequence[nn.Module], outlines: Outlines) -> NDArray[np.float64]:
-    """Dice (N,) of the final mask of a network, or of a committee's mean probability."""
-    scores = []
-    for index in range(len(outlines)):
-        image, mask = outlines.pair(index)
-        scores.append(dice(hand_mask(_seen(network, image)), mask))
-    return np.array(scores)
-
-
-def agreement_with_error(members: Sequence[Any], pairs: Sequence[tuple[Image, Mask]]) -> dict[str, float]:
-    """Rank correlation of each measure with the members' mean error over images whose outline is known."""
-    measures = {measure: Scorer(members, Highest(measure)) for measure in MEASURES}
-    errors, scores = [], []
+def outline_dice(members: Sequence[nn.Module], pairs: Pairs) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Dice of the final masks of M members (M, N) on N images, and of their mean probability (N,)."""
+    own, together = [], []
+    for member in members:
+        member.eval()
     for image, mask in pairs:
-        errors.append(1 - np.mean([dice(hand_mask(_seen(member, image)), mask) for member in members]))
-        scores.append([scorer.scores(image, seed=0)[measure] for measure, scorer in measures.items()])
-    if len(errors) < 3:
-        return {}
-    ranks = rank(np.array(errors))
-    columns = np.array(scores).T
-    return {measure: float(np.corrcoef(rank(c), ranks)[0, 1]) for measure, c in zip(MEASURES, columns, strict=True)}
+        maps = [probability(member, image[None])[0] for member in members]
+        own.append([dice(hand_mask(one), mask) for one in maps])
+        together.append(dice(hand_mask(np.mean(maps, axis=0, dtype=np.float32)), mask))
+    return np.array(own).T, np.array(together)
 
 
-def rank(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Ranks (N,) of values (N,), equal ones sharing the mean of theirs."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    shared: NDArray[np.float64] = (last - (counts - 1) / 2)[inverse]
-    return shared
+def agreement(members: Sequence[FCDenseNet], pairs: Sequence[tuple[Image, Mask]]) -> dict[str, Any]:
+    """Of P images whose outline is known: the members' `errors` (M, P), 1 - Dice, and the `scores` (P,) by measure."""
+    scorer = Scorer(members, MEASURES)
+    scores = [scorer.scores(image, seed=0) for image, _ in pairs]
+    errors = 1 - outline_dice(members, pairs)[0]
+    return {
+        "errors": errors.round(DIGITS).tolist(),
+        "scores": {measure: [float(f"{entry[measure]:.6g}") for entry in scores] for measure in MEASURES},
+    }
 
 
-def _seen(network: nn.Module | Sequence[nn.Module], image: Image) -> Image:
-    if isinstance(network, nn.Module):
-        network.eval()
-        return probability(network, image[None])[0]
-    return committee_probability(list(network), image)
-
-
-def _read(folder: Path) -> dict[str, Any]:
-    result: dict[str, Any] = json.loads((folder / RESULT).read_text())
-    return result
-
-
-def _keep(folder: Path, result: dict[str, Any]) -> dict[str, Any]:
-    """Write the result; the weights and outlines that led to it go."""
-    partial = folder / "result.partial"
-    partial.write_text(json.dumps(result) + "\n")
-    partial.replace(folder / RESULT)
-    for path in [*folder.glob("round-*"), folder / "outlines"]:
-        shutil.rmtree(path, ignore_errors=True)
-    (folder / "last.pt").unlink(missing_ok=True)
-    return result
+def _round(
+    plan: Plan, number: int, labels: int, asked: Sequence[str], members: Sequence[nn.Module], world: World
+) -> dict[str, Any]:
+    own, together = outline_dice(members, map(world.test.pair, range(len(world.test))))
+    return {
+        "labels": labels, "steps": plan.steps(number), "asked": list(asked),
+        "dice": own.round(DIGITS).tolist(), "together": together.round(DIGITS).tolist(),
+    }  # fmt: skip

@@ -1,105 +1,104 @@
-"""Reports how many outlines each strategy needs: Dice against labels, paired with random, what the scores follow."""
+"""Reports how many outlines each strategy needs: against random, against steps alone, and what its scores follow."""
 
-import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
-from services.core.domain.metrics import bootstrap_interval, mean
+from training.evaluation.label_curves import TOLERANCE, Curve, Interval, differences, followed, savings, shared
+from training.evaluation.label_plots import draw_curves
 
-mpl.use("Agg")
 RANDOM: Final = "random"
 COMMITTEE: Final = "committee"
+RANDOM_DROPOUT: Final = "random_dropout"
+FIRST_LABELS: Final = "first_labels"
+ALL_LABELS: Final = "fcdensenet_all"
+UNET: Final = "unet_all"
+TITLES: Final = {
+    RANDOM_DROPOUT: "random with dropout",
+    FIRST_LABELS: "first outlines only",
+    ALL_LABELS: "FC-DenseNet, all outlines",
+    UNET: "U-Net, all outlines",
+}
+REFERENCES: Final = {"mc_dropout": RANDOM_DROPOUT, RANDOM: FIRST_LABELS, RANDOM_DROPOUT: RANDOM}
+"""What an arm is compared with; all other strategies are compared with random."""
+Arms = Mapping[str, Sequence[Curve]]
+SHARES: Final = (0.5, 0.75, 0.9)
+HOURS_S: Final = 3600
+WHAT: Final = """\
+Dice is that of the final mask on the fixed test outlines at {size_px} px, of the first member alone: in every arm one
+network, which begins with the same weights and outlines and learns by the same draws. Intervals are 95% bootstrap
+intervals over seeds and test outlines, of the seeds that both arms have completed; with one seed they are over outlines
+alone.
+
+With every round of a strategy both outlines and steps grow. The arms of fixed outlines take as many steps by the same
+phases and validations, so that columns compare equal steps; what outlines bring beyond steps is random against the
+first outlines only."""
+SAVED: Final = f"""\
+The Dice to reach is a share of the way that the mean of both arms goes from the first round to the last, to be kept
+from there on, within {TOLERANCE}. Between rounds a curve is a line. Whichever of the two never reaches it counts as if
+it had with its last outline: what is saved, or lost, is then more. The last column says in how many resamples that was.
+"""
+FOLLOWED: Final = """\
+Spearman's correlation with the true error (1 - Dice) in the committee's runs, mean over {seeds} seeds, with 95%
+intervals over seeds and radiographs. The first round is the answer: its {radiographs} radiographs are the whole pool
+but what was drawn to begin with. Later rounds lack what was asked for, the highest dissimilarities first: their range
+is narrower, and so is what they can show. Dissimilarity and vote entropy are of all members, entropy is of the first:
+read each by the error of its own.
+"""
 
 
 @dataclass(frozen=True, slots=True)
-class Curve:
-    """One complete run: by number of labels the Dice (N,) of the test outlines, and each measure's correlation."""
+class Progress:
+    """How far a study is: runs that are planned, seconds that those begun took of a core, and hours that they may."""
 
-    set: str
-    arm: str
-    seed: int
-    dice: dict[int, NDArray[np.float64]]
-    correlation: dict[int, dict[str, float]]
-
-    @classmethod
-    def read(cls, path: Path, set_: str, arm: str, seed: int) -> "Curve":
-        """From the result that a run has kept."""
-        rounds: list[dict[str, Any]] = json.loads(path.read_text())["rounds"]
-        return cls(
-            set_, arm, seed,
-            {entry["labels"]: np.array(entry["dice"]) for entry in rounds},
-            {entry["labels"]: entry["correlation"] for entry in rounds if entry.get("correlation")},
-        )  # fmt: skip
+    planned: int
+    cpu_seconds: float
+    budget_hours: float
 
 
-def labels_to_reach(dice: dict[int, float], target: float) -> int | None:
-    """The least number of labels from which on a curve of mean Dice stays at or above a target; None: never."""
-    reached = None
-    for labels in sorted(dice, reverse=True):
-        if dice[labels] < target:
-            break
-        reached = labels
-    return reached
-
-
-def paired(ours: Sequence[Curve], others: Sequence[Curve], labels: int) -> NDArray[np.float64]:
-    """Ours minus others, of each seed and test outline (seeds * N,), at one number of labels."""
-    by_seed = {curve.seed: curve.dice[labels] for curve in others if labels in curve.dice}
-    differences = [c.dice[labels] - by_seed[c.seed] for c in ours if labels in c.dice and c.seed in by_seed]
-    return np.stack(differences) if differences else np.zeros((0, 0))
-
-
-def write_report(folder: Path, curves: Sequence[Curve], *, planned: int, size_px: int) -> None:
+def write_report(folder: Path, curves: Sequence[Curve], progress: Progress, *, size_px: int) -> None:
     """Write `report.md` and a plot `SET.png` for each set into `folder`."""
-    sets = list(dict.fromkeys(curve.set for curve in curves))
-    head = (
-        f"{len(curves)} of {planned} runs are complete. Mean Dice on the fixed test outlines at {size_px} px, of the "
-        "final mask; a committee's is the mean of its members', so that every arm counts one network."
-    )
-    lines = ["# Outlines needed", "", head]
-    for name in sets:
-        of_set = [curve for curve in curves if curve.set == name]
-        draw_curves(of_set, folder / f"{name}.png")
-        lines += ["", f"## {name}", "", f"![Dice against labels]({name}.png)", "", *_section(of_set)]
+    lines = ["# Outlines needed", "", *_head(curves, progress, size_px)]
+    for name in dict.fromkeys(curve.set for curve in curves):
+        arms = _by_arm([curve for curve in curves if curve.set == name])
+        references = _references(arms)
+        gains = {arm: differences(*shared(arms[arm], arms[against])) for arm, against in references.items()}
+        drawn = {arm: found for arm, found in gains.items() if arm != RANDOM}
+        draw_curves(arms, drawn, TITLES, folder / f"{name}.png")
+        lines += ["", f"## {name}", "", f"![Dice against outlines]({name}.png)", "", *_section(arms, references, gains)]
     partial = folder / "report.partial"
     partial.write_text("\n".join(lines) + "\n")
     partial.replace(folder / "report.md")
 
 
-def _section(curves: Sequence[Curve]) -> Iterator[str]:
-    arms = _by_arm(curves)
-    strategies = {arm: chosen for arm, chosen in arms.items() if len(chosen[0].dice) > 1}
-    counts = sorted({labels for chosen in strategies.values() for curve in chosen for labels in curve.dice})
-    yield f"| arm | seeds | {' | '.join(f'{labels} labels' for labels in counts)} |"
-    yield "|" + "---|" * (len(counts) + 2)
-    for arm, chosen in strategies.items():
-        yield f"| {arm} | {len(chosen)} | {' | '.join(_dice(chosen, labels) for labels in counts)} |"
-    others = {arm: chosen for arm, chosen in arms.items() if arm not in strategies}
-    if others:
-        yield "\nWith all labels at once, for as many steps:\n"
-        yield "| arm | seeds | labels | Dice |\n|---|---|---|---|"
-        for arm, chosen in others.items():
-            (labels,) = chosen[0].dice
-            yield f"| {arm} | {len(chosen)} | {labels} | {_dice(chosen, labels)} |"
-    if RANDOM in strategies:
-        yield "\n### Against random\n"
-        yield "Paired difference of Dice, same seed and outline, with 95% bootstrap intervals over test outlines.\n"
-        yield f"| strategy | {' | '.join(f'{labels} labels' for labels in counts)} |"
-        yield "|" + "---|" * (len(counts) + 1)
-        for arm, chosen in strategies.items():
-            if arm != RANDOM:
-                cells = (_difference(paired(chosen, strategies[RANDOM], labels)) for labels in counts)
-                yield f"| {arm} | {' | '.join(cells)} |"
-        yield "\n" + "\n".join(_savings(strategies, counts))
-    yield from _correlations(curves)
+def _head(curves: Sequence[Curve], progress: Progress, size_px: int) -> Iterator[str]:
+    yield f"{len(curves)} of {progress.planned} runs are complete. Those that were begun took"
+    yield f"{progress.cpu_seconds / HOURS_S:.2f} hours of one core, of {progress.budget_hours:g} that they may.\n"
+    yield WHAT.format(size_px=size_px)
+
+
+def _section(arms: Arms, references: Mapping[str, str], gains: Mapping[str, Sequence[Interval]]) -> Iterator[str]:
+    of_any = next(iter(arms.values()))[0]
+    steps = [f"{count} steps" for count in of_any.steps]
+    yield from _table(["arm", "seeds", "outlines", *steps], (_levels(arm, chosen) for arm, chosen in arms.items()))
+    compared = {arm: against for arm, against in references.items() if gains[arm]}
+    if compared:
+        columns = [f"{labels} outlines" for labels in arms[next(iter(compared))][0].labels]
+        yield "\n### Against its reference\n"
+        yield "Paired difference of Dice, same seed, steps and test outline. MC-dropout learns with dropout, so its"
+        yield "reference does too.\n"
+        yield from _table(
+            ["arm", "against", *columns],
+            ([_title(arm), _title(against), *(_signed(gain, 4) for gain in gains[arm])]
+             for arm, against in compared.items()),
+        )  # fmt: skip
+        yield from _saved(arms, compared)
+    yield from _all_against_asked(arms)
+    yield from _followed(arms.get(COMMITTEE, []))
 
 
 def _by_arm(curves: Sequence[Curve]) -> dict[str, list[Curve]]:
@@ -109,69 +108,93 @@ def _by_arm(curves: Sequence[Curve]) -> dict[str, list[Curve]]:
     return dict(arms)
 
 
-def _means(curves: Sequence[Curve]) -> dict[int, float]:
-    """Mean Dice by labels over the seeds."""
-    counts = sorted({labels for curve in curves for labels in curve.dice})
-    return {n: float(np.mean([c.dice[n].mean() for c in curves if n in c.dice])) for n in counts}
+def _references(arms: Arms) -> dict[str, str]:
+    """What each strategy is compared with, where that is there."""
+    strategies = [arm for arm in arms if arm not in (FIRST_LABELS, ALL_LABELS, UNET)]
+    wanted = {arm: REFERENCES.get(arm, RANDOM) for arm in strategies}
+    return {arm: against for arm, against in wanted.items() if against in arms}
 
 
-def _dice(curves: Sequence[Curve], labels: int) -> str:
-    values = [float(curve.dice[labels].mean()) for curve in curves if labels in curve.dice]
-    if not values:
-        return "-"
-    spread = f" ± {np.std(values, ddof=1):.4f}" if len(values) > 1 else ""
-    return f"{np.mean(values):.4f}{spread}"
+def _title(arm: str) -> str:
+    return TITLES.get(arm, arm)
 
 
-def _difference(differences: NDArray[np.float64]) -> str:
-    if not differences.size:
-        return "-"
-    by_outline = differences.mean(axis=0)
-    low, high = bootstrap_interval(by_outline, mean)
-    return f"{by_outline.mean():+.4f} ({low:+.4f} to {high:+.4f})"
+def _levels(arm: str, chosen: Sequence[Curve]) -> list[str]:
+    labels = chosen[0].labels
+    asked = f"{labels[0]}" if labels[0] == labels[-1] else f"{labels[0]} to {labels[-1]}"
+    by_seed = np.array([curve.first.mean(axis=1) for curve in chosen])
+    spread = by_seed.std(axis=0, ddof=1) if len(chosen) > 1 else None
+    cells = [
+        f"{mean:.4f}" + ("" if spread is None else f" ± {spread[number]:.4f}")
+        for number, mean in enumerate(by_seed.mean(axis=0))
+    ]
+    return [_title(arm), str(len(chosen)), asked, *cells]
 
 
-def _savings(strategies: dict[str, list[Curve]], counts: Sequence[int]) -> Iterator[str]:
-    """How many labels each strategy needs for what random reaches with all of its own."""
-    drawn = _means(strategies[RANDOM])
-    target = drawn[counts[-1]]
-    random_needs = labels_to_reach(drawn, target)
-    yield f"Random reaches {target:.4f} with {random_needs} labels. The same Dice takes:\n"
-    for arm, chosen in strategies.items():
-        if arm != RANDOM:
-            needs = labels_to_reach(_means(chosen), target)
-            if needs is None or random_needs is None:
-                yield f"- {arm}: more than {counts[-1]}"
-            else:
-                yield f"- {arm}: {needs}, {random_needs - needs} fewer"
+def _saved(arms: Arms, compared: Mapping[str, str]) -> Iterator[str]:
+    rows = []
+    for arm, against in compared.items():
+        for share in () if arm in (RANDOM, RANDOM_DROPOUT) else SHARES:
+            found = savings(arms[arm][0].labels, *shared(arms[arm], arms[against]), share)
+            rows.append([
+                _title(arm), f"{found.target:.4f} ({share:.0%})", _needed(found.ours),
+                f"{_needed(found.others)} ({_title(against)})", _signed(found.saved, 1), f"{found.never:.0%}",
+            ])  # fmt: skip
+    if rows:
+        yield "\n### Outlines saved at equal Dice\n"
+        yield SAVED
+        yield from _table(["arm", "Dice", "it needs", "random needs", "saved", "never reached"], rows)
 
 
-def _correlations(curves: Sequence[Curve]) -> Iterator[str]:
-    found = [entry for curve in curves if curve.arm == COMMITTEE for entry in curve.correlation.values()]
-    if not found:
+def _needed(labels: float) -> str:
+    return "never" if np.isinf(labels) else f"{labels:.1f}"
+
+
+def _all_against_asked(arms: Arms) -> Iterator[str]:
+    """The paper's own comparison, and its parts: network and outlines apart."""
+    rows = []
+    for arm, against, together in (
+        (COMMITTEE, UNET, False), (COMMITTEE, UNET, True), (COMMITTEE, ALL_LABELS, False), (ALL_LABELS, UNET, False)
+    ):  # fmt: skip
+        ours, others = shared(arms.get(arm, []), arms.get(against, []), together=together)
+        if ours.size:
+            name = TITLES.get(arm, f"FC-DenseNet, {arm}") + (", mean of its members" if together else "")
+            counts = f"{arms[arm][0].labels[-1]} against {arms[against][0].labels[-1]}"
+            rows.append([name, TITLES[against], counts, str(len(ours)), _signed(differences(ours, others)[-1], 4)])
+    if rows:
+        yield "\n### All outlines against those asked for\n"
+        yield "After the last round, at equal steps; paired difference of Dice. The paper's own comparison comes first:"
+        yield "all outlines and a U-Net, or those that a committee of FC-DenseNets asked for.\n"
+        yield from _table(["arm", "against", "outlines", "seeds", "difference"], rows)
+
+
+def _followed(committee: Sequence[Curve]) -> Iterator[str]:
+    runs = [curve.agreement for curve in committee if curve.agreement]
+    if not runs:
         return
+    first, later = [run[:1] for run in runs], [run[1:] for run in runs]
     yield "\n### Do the scores follow the true errors?\n"
-    yield "Spearman's correlation with the members' mean error over what had no outline yet, committee's rounds.\n"
-    yield "| measure | mean | least | greatest |\n|---|---|---|---|"
-    for measure in found[0]:
-        values = np.array([entry[measure] for entry in found])
-        name = "dissimilarity (eq. 5 to 7)" if measure == "dissimilarity" else measure.replace("_", " ")
-        yield f"| {name} | {np.nanmean(values):+.2f} | {np.nanmin(values):+.2f} | {np.nanmax(values):+.2f} |"
+    yield FOLLOWED.format(seeds=len(runs), radiographs=first[0][0].errors.shape[1])
+    rows = (
+        [
+            "dissimilarity (eq. 5 to 7)" if measure == "dissimilarity" else measure.replace("_", " "),
+            _signed(followed(first, measure), 2), _signed(followed(first, measure, member=0), 2),
+            _signed(followed(later, measure, member=0 if measure == "entropy" else None), 2),
+        ]
+        for measure in first[0][0].scores
+    )  # fmt: skip
+    head = ["measure", "first round, members' mean error", "first round, first member's error", "later, its own error"]
+    yield from _table(head, rows)
 
 
-def draw_curves(curves: Sequence[Curve], path: Path) -> None:
-    """Mean Dice over labels, one line an arm with its spread over seeds; networks with all labels as dashed lines."""
-    figure = Figure((7.5, 4.4), layout="constrained")
-    axes = figure.subplots()
-    for index, (arm, chosen) in enumerate(_by_arm(curves).items()):
-        means = _means(chosen)
-        if len(means) == 1:
-            axes.axhline(next(iter(means.values())), color=f"C{index}", ls="--", lw=1, label=arm)
-            continue
-        spread = [np.std([c.dice[n].mean() for c in chosen if n in c.dice]) for n in means]
-        axes.errorbar(list(means), list(means.values()), spread, color=f"C{index}", marker=".", capsize=2, label=arm)
-    axes.set_xlabel("outlines learnt from")
-    axes.set_ylabel("mean Dice, test outlines")
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=7, ncols=2)
-    figure.savefig(path, dpi=120)
+def _signed(found: Interval | None, digits: int) -> str:
+    if found is None:
+        return "-"
+    mean, low, high = (f"{value + 0.0:+.{digits}f}" for value in found)
+    return f"{mean} ({low} to {high})"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    yield f"| {' | '.join(head)} |"
+    yield "|" + "---|" * len(head)
+    yield from (f"| {' | '.join(row)} |" for row in rows)
