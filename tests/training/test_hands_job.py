@@ -1,11 +1,8 @@
 """The job that prepares hands: as serving would, row by row, with what cannot be prepared named."""
 
-import asyncio
 import csv
-import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -15,10 +12,12 @@ import yaml
 torch = pytest.importorskip("torch", reason="needs the training extra: pip install -e '.[training]'")
 
 from services.core.domain.preprocess import hand_image  # noqa: E402
-from tests.waiting import until  # noqa: E402
+from tests.disks import small_disk  # noqa: E402
+from tests.kills import kill_at_random, undisturbed  # noqa: E402
 from training.data.radiographs import read_frame  # noqa: E402
 from training.data.rows import Rows  # noqa: E402
 from training.enhancement.hands import frame_masks, load_segmenter  # noqa: E402
+from training.evaluation.hands_sheet import LINE_PX, draw_hands  # noqa: E402
 from training.models.enhancer import UNetGenerator  # noqa: E402
 from training.models.segmenter import FCDenseNet  # noqa: E402
 
@@ -47,15 +46,16 @@ def project(tmp_path):
 
 
 def config(project, **changes):
-    """The configuration with changes, as a file."""
+    """The job's command line, with changes to its configuration."""
     dataset = {name: str(project / file) for name, file in
                (("images", "images"), ("labels", "labels.csv"), ("split", "split.csv"))}  # fmt: skip
     values = {
         "dataset": dataset, "out": str(project / "hands"), "segmenter": str(project / "segmenter.pt"),
         "enhancer": str(project / "enhancer.pt"), "processes": 1,
     }  # fmt: skip
-    (project / "hands.yaml").write_text(yaml.safe_dump(values | changes))
-    return [sys.executable, "-m", "training.jobs.hands", "--config", str(project / "hands.yaml")]
+    path = project / f"{len(list(project.iterdir()))}.yaml"
+    path.write_text(yaml.safe_dump(values | changes))
+    return [sys.executable, "-m", "training.jobs.hands", "--config", str(path)]
 
 
 def ended(command):
@@ -69,21 +69,20 @@ def failures(project):
         return {row["id"]: row["reason"] for row in csv.DictReader(file)}
 
 
-def test_killed_at_any_time_it_goes_on_and_names_what_it_could_not_prepare(project):
-    """Killed twice, every row comes but the broken file's; mended, that one too; each is what serving makes."""
+def test_killed_at_random_it_goes_on_and_names_what_it_could_not_prepare(project):
+    """Every row comes but the broken file's, as undisturbed; mended, that one too; each is what serving makes."""
+    seconds = undisturbed(config(project, out=str(project / "whole")), project / "whole" / "tensorboard")
     command = config(project)
-    for rows in (1, 12):
-        job = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        workers = wait_for_rows(project, rows, job)
-        job.send_signal(signal.SIGKILL)
-        job.wait(PATIENCE_S)
-        asyncio.run(until(lambda workers=workers: not any(alive(pid) for pid in workers), timeout_s=PATIENCE_S))
+    kill_at_random(command, project / "hands" / "tensorboard", within_s=seconds, times=2)
     done = ended(command)
     assert done.returncode == 0, done.stderr
     assert "1 of 20 radiographs could not be prepared: 7" in done.stderr
     assert failures(project).keys() == {"7"}
     prepared = Rows.read(project / "hands")
     assert prepared.missing.tolist() == [7]
+    made = {path.name for path in (project / "whole").iterdir()} - {"log.jsonl", "tensorboard"}
+    assert {"raw.bin", "segmented.bin", "enhanced.bin", "done.bin", "rows.json", "failures.csv", "hands.png"} <= made
+    assert all((project / "whole" / name).read_bytes() == (project / "hands" / name).read_bytes() for name in made)
 
     picture = cv2.imread(str(project / "images" / "6.png"), cv2.IMREAD_GRAYSCALE)
     cv2.imwrite(str(project / "images" / "7.png"), picture)
@@ -123,21 +122,32 @@ def test_weights_of_something_else_are_refused_before_anything_is_prepared(proje
     assert not (project / "hands" / "rows.json").exists()
 
 
-def wait_for_rows(project, rows, job):
-    """Wait until so many rows are there; returns the processes that the job has started."""
-
-    def there():
-        assert job.poll() is None, "the job ended early"
-        return (project / "hands" / "rows.json").exists() and Rows.read(project / "hands").done.sum() >= rows
-
-    asyncio.run(until(there, timeout_s=PATIENCE_S))
-    tasks = Path(f"/proc/{job.pid}/task").glob("*/children")
-    return [int(pid) for file in tasks for pid in file.read_text().split()]
+def test_full_disk_is_told_before_anything_is_prepared(project):
+    """No room for all rows: the exit status of a store that cannot be written, the file's name, and nothing left."""
+    with small_disk(project / "disk", kilobytes=512) as disk:
+        refused = ended(config(project, out=str(disk / "hands")))
+        assert refused.returncode == 74, refused.stderr
+        assert "raw.bin cannot be written" in refused.stderr
+        assert not list((disk / "hands").iterdir())
 
 
-def alive(pid):
-    """Whether a process still runs."""
-    try:
-        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]
-    except FileNotFoundError:
-        return False
+@pytest.mark.parametrize("count", [0, 3, 30])
+def test_sheet_shows_some_of_the_hands_that_are_there(tmp_path, count):
+    """A column for each, named, with its forms below one another; the same ones whenever it is drawn."""
+    ids = [f"hand-{number}" for number in range(40)]
+    columns = {"raw": ((32, 32), "uint8"), "segmented": ((32, 32), "uint8"), "fraction": ((), "float32")}
+    prepared = Rows.make(tmp_path / "hands", ids, columns, made_by="test")
+    there = np.arange(count)
+    flat = np.ones((count, 32, 32), np.uint8) * (there + 1)[:, None, None].astype(np.uint8)
+    prepared.write(there, raw=flat, segmented=flat + 100, fraction=np.zeros(count, np.float32))
+    for name in ("sheet.png", "again.png"):
+        draw_hands(prepared, tmp_path / name, failed=2)
+    assert (tmp_path / "sheet.png").read_bytes() == (tmp_path / "again.png").read_bytes()
+    sheet = cv2.imread(str(tmp_path / "sheet.png"), cv2.IMREAD_GRAYSCALE)
+    assert sheet.shape == (2 * LINE_PX + 64, 8 * 32)
+    assert sheet[:LINE_PX].any()
+    raw, segmented = sheet[2 * LINE_PX : -32], sheet[-32:]
+    shown = [int(number) for number in raw[16, 16::32] if number]
+    assert len(set(shown)) == min(8, count)
+    assert set(shown) <= set(range(1, count + 1))
+    assert np.array_equal(segmented[raw > 0], raw[raw > 0] + 100)

@@ -1,6 +1,7 @@
 """Label Studio as the oracle, against a real server: tasks with suggestions go out, outlines by people come in."""
 
 import json
+import socket
 import subprocess
 import urllib.request
 from dataclasses import replace
@@ -13,10 +14,11 @@ from hypothesis.extra.numpy import arrays
 
 from services.core.domain.metrics import dice
 from tests.label_studio import TOKEN, label_studio, label_studio_command
+from tests.web import answering
 from training.active_learning.brush import decode_mask, encode_mask
 from training.active_learning.label_studio import BRUSH, LABEL, PICTURE, LabelStudio
 from training.active_learning.oracles import Question
-from training.run.exits import BadConfigurationError
+from training.run.exits import BadConfigurationError, FailedError
 
 MASKS = st.tuples(st.integers(1, 40), st.integers(1, 40)).flatmap(lambda shape: arrays(bool, shape))
 
@@ -179,7 +181,7 @@ def test_outline_of_nothing_is_refused(server, oracle):
         oracle.answers(["7"])
 
 
-def test_wrong_token_and_absent_server_are_named(server, oracle, monkeypatch):
+def test_wrong_or_absent_token_is_named(server, oracle, monkeypatch):
     """What is wrong is said, without the token."""
     monkeypatch.setenv("LABEL_STUDIO_TOKEN", "wrong-token-of-nobody")
     with pytest.raises(BadConfigurationError, match="401") as refused:
@@ -188,11 +190,44 @@ def test_wrong_token_and_absent_server_are_named(server, oracle, monkeypatch):
     monkeypatch.delenv("LABEL_STUDIO_TOKEN")
     with pytest.raises(BadConfigurationError, match="LABEL_STUDIO_TOKEN"):
         oracle.answers(["1"])
-    monkeypatch.setenv("LABEL_STUDIO_TOKEN", TOKEN)
-    with pytest.raises(BadConfigurationError, match="/api/projects/"):
-        LabelStudio("http://127.0.0.1:9", "nowhere").answers(["1"])
     with pytest.raises(ValueError, match="no address"):
         LabelStudio("file:///etc/passwd", "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("status", "content", "kind"),
+    [
+        (503, b"down for a while", FailedError),
+        (500, b"", FailedError),
+        (429, b"too fast", FailedError),
+        (200, b'{"results": [', BadConfigurationError),
+        (200, b"<html>another server</html>", BadConfigurationError),
+        (404, b"no such page", BadConfigurationError),
+        (403, b"not yours", BadConfigurationError),
+    ],
+)
+def test_server_that_fails_is_worth_another_try_and_one_that_refuses_is_not(monkeypatch, status, content, kind):
+    """The exit status tells who starts jobs which it was; what the server said is in the message."""
+    monkeypatch.setenv("LABEL_STUDIO_TOKEN", TOKEN)
+    with answering(status, content) as url, pytest.raises(kind, match="GET /api/projects/") as failed:
+        LabelStudio(url, "wrists").answers(["1"])
+    assert TOKEN not in str(failed.value)
+    if status != 200:
+        assert f"{status} {content.decode()}" in str(failed.value)
+
+
+def test_server_that_does_not_answer_is_worth_another_try(monkeypatch):
+    """Nobody listens; or somebody does, and says nothing."""
+    monkeypatch.setenv("LABEL_STUDIO_TOKEN", TOKEN)
+    monkeypatch.setattr("training.active_learning.label_studio.TIMEOUT_S", 0.2)
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        oracle = LabelStudio(f"http://127.0.0.1:{server.getsockname()[1]}", "wrists")
+        with pytest.raises(FailedError, match="refused"):
+            oracle.answers(["1"])
+        server.listen()
+        with pytest.raises(FailedError, match="timed out"):
+            oracle.answers(["1"])
 
 
 def test_personal_token_is_exchanged(server, oracle, monkeypatch):

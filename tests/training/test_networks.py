@@ -6,6 +6,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the training extra: pip install -e '.[training]'")
 
 from services.core.domain.contracts import CLASSIFIER, CONTRACTS, ENHANCER, REGRESSOR, SEGMENTER  # noqa: E402
+from training.models.backbones import CHAINS, FLOWS, StageMap  # noqa: E402
 from training.models.enhancer import UNetGenerator  # noqa: E402
 from training.models.regressor import AGE_MEAN_MONTHS, AGE_SCALE_MONTHS, TransferNetwork  # noqa: E402
 from training.models.segmenter import FCDenseNet, segmentation_loss  # noqa: E402
@@ -13,6 +14,16 @@ from training.models.served import ServedReader, ServedSegmenter, Typicality, by
 from training.publish.export import export, parity  # noqa: E402
 
 BACKBONE = "tf_efficientnet_lite0"
+
+
+FAMILIES = [
+    "legacy_xception", "xception41", "resnet18", "resnet50", "resnext50_32x4d", "regnetx_002", "regnety_002",
+    "densenet121", "inception_v3", "efficientnet_b0", "tf_efficientnet_lite0", "tf_efficientnetv2_b0",
+    "mobilenetv2_050", "mobilenetv3_small_050", "mobilenetv3_large_100", "mobilenetv4_conv_small", "convnext_atto",
+    "convnextv2_atto", "vgg11_bn",
+]  # fmt: skip
+
+SWIN = "swin_tiny_patch4_window7_224"
 
 
 def typicality(features: int) -> Typicality:
@@ -81,6 +92,55 @@ def test_activation_explains_the_age_exactly(regressor):
         age, activation, bias, _ = served(torch.rand(3, 1, 224, 224))
     explained = activation.mean(dim=(2, 3)) + bias
     assert bool(((explained - age).abs() <= 1e-5 * age.abs().clamp_min(1)).all())
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_flows_in_turn_are_the_backbone(name):
+    """In every family that is said to work: none is empty, each has weights of its own, and together they have all."""
+    net = TransferNetwork(name, 1).eval()
+    flows = net.flows()
+    image = torch.rand(1, 1, 128, 128)
+    with torch.inference_mode():
+        maps = image * 2 - 1
+        for flow in FLOWS:
+            assert list(flows[flow].parameters())
+            maps = flows[flow](maps)
+        assert torch.equal(maps, net.features(image))
+    cut = sorted(id(parameter) for flow in flows.values() for parameter in flow.parameters())
+    assert cut == sorted(id(parameter) for parameter in net.backbone.parameters())
+
+
+def test_families_that_are_said_to_work_are_tried():
+    """The message that refuses a backbone names no other."""
+    assert all(any(family in name.replace("_", "") for name in FAMILIES) for family in CHAINS)
+
+
+def test_stage_map_says_where_the_backbone_is_cut():
+    """At the first block of that name; the network stays what it was."""
+    net = TransferNetwork("resnet18", 1, stage_map=StageMap("layer2", "layer4.1")).eval()
+    flows = net.flows()
+    assert [len(flows[flow]) for flow in FLOWS] == [6, 5, 2]
+    assert next(flows["middle"].parameters()) is net.backbone.layer2[0].conv1.weight
+    assert next(flows["exit"].parameters()) is net.backbone.layer4[1].conv1.weight
+
+
+@pytest.mark.parametrize(
+    ("name", "stage_map", "message"),
+    [
+        ("ghostnet_100", None, "do not follow in one line, as do those of the families .*convnext"),
+        ("hrnet_w18_small", None, "do not follow in one line"),
+        ("inception_next_atto", None, "cannot do without its pooling"),
+        ("resnet18", StageMap("layer9", "layer4"), "'layer9' is none of the blocks conv1, .*layer4.1"),
+        ("resnet18", StageMap("layer4", "layer3"), "'layer4' and 'layer3' leave a flow without blocks"),
+        ("resnet18", StageMap("conv1", "layer3"), "leave a flow without blocks"),
+        (SWIN, None, "stage_map may name the first block"),
+        (SWIN, StageMap("layers.2", "layers.3"), r"no maps \(B, K, h, w\) but \(1, 7, 7, 768"),
+    ],
+)
+def test_backbone_that_cannot_be_cut_is_refused(name, stage_map, message):
+    """With what is wrong with it, and what would work."""
+    with pytest.raises(ValueError, match=message):
+        TransferNetwork(name, 1, stage_map=stage_map).flows()
 
 
 def test_mirrored_hand_reads_the_same(regressor):

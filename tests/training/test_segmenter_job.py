@@ -11,6 +11,7 @@ import yaml
 
 torch = pytest.importorskip("torch", reason="needs the training extra: pip install -e '.[training]'")
 
+from tests.kills import kill_at_random, undisturbed  # noqa: E402
 from training.active_learning.learner import Outlines, Phase, SegmenterLearner, mean_dice, new_network  # noqa: E402
 from training.run.journal import read_journal  # noqa: E402
 
@@ -38,8 +39,8 @@ def project(tmp_path):
     return tmp_path
 
 
-def job(project, **changes):
-    """The job, to its end."""
+def command(project, **changes):
+    """The job's command line."""
     dataset = {name: str(project / file) for name, file in
                (("images", "images"), ("labels", "labels.csv"), ("split", "split.csv"))}  # fmt: skip
     values = {
@@ -48,9 +49,15 @@ def job(project, **changes):
         "phases": [{"size_px": 32, "steps": 4, "batch_size": 2, "learning_rate": 0.001},
                    {"size_px": 64, "steps": 4, "batch_size": 2, "learning_rate": 0.001}],
     } | changes  # fmt: skip
-    (project / "segmenter.yaml").write_text(yaml.safe_dump(values))
-    command = [sys.executable, "-m", "training.jobs.segmenter", "--config", str(project / "segmenter.yaml")]
-    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    path = project / f"{len(list(project.iterdir()))}.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return [sys.executable, "-m", "training.jobs.segmenter", "--config", str(path)]
+
+
+def job(project, **changes):
+    """The job, to its end."""
+    line = command(project, **changes)
+    return subprocess.run(line, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
 
 
 def outlines(count, *, seed=0):
@@ -100,6 +107,17 @@ def test_resumed_run_ends_with_the_same_weights():
             resumed.step(step)
         assert all(torch.equal(a, b) for a, b in zip(whole.best.values(), resumed.best.values(), strict=True))
         assert resumed.score == whole.score
+
+
+def test_killed_at_random_it_ends_with_the_same_weights(project):
+    """The same bytes as an undisturbed run; with a checkpoint after every step there is always one to be killed at."""
+    seconds = undisturbed(command(project), project / "out" / "tensorboard")
+    killed = {"out": str(project / "killed"), "checkpoint_every_s": 0.01}
+    kill_at_random(command(project, **killed), project / "killed" / "tensorboard", within_s=seconds, times=2)
+    assert job(project, **killed).returncode == 0
+    whole, resumed = (torch.load(project / out / "weights.pt", weights_only=True) for out in ("out", "killed"))
+    assert whole["selection_dice"] == resumed["selection_dice"]
+    assert all(torch.equal(value, resumed["model"][name]) for name, value in whole["model"].items())
 
 
 def test_job_trains_and_then_learns_from_its_own_outlines(project):

@@ -2,10 +2,10 @@
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,8 +14,13 @@ import yaml
 
 torch = pytest.importorskip("torch", reason="needs the training extra: pip install -e '.[training]'")
 
+import timm  # noqa: E402
+from safetensors.torch import save  # noqa: E402
+
 from services.cli import jobs_objects  # noqa: E402
 from services.core.domain.metrics import area_under_roc  # noqa: E402
+from tests.kills import kill_at_random, undisturbed  # noqa: E402
+from tests.web import answering  # noqa: E402
 from training.data.rows import Rows  # noqa: E402
 from training.jobs.together import TELLING  # noqa: E402
 from training.models.regressor import TransferNetwork  # noqa: E402
@@ -23,6 +28,7 @@ from training.models.regressor import TransferNetwork  # noqa: E402
 SIDE = 64
 COUNT = 40
 PATIENCE_S = 240
+STAGED = Path(__file__).with_name("staged.py")
 
 
 @pytest.fixture
@@ -75,9 +81,10 @@ def command(path):
     return [sys.executable, "-m", "training.jobs.transfer", "--config", str(path)]
 
 
-def ended(path):
+def ended(path, **environment):
     """Run the job to its end."""
-    return subprocess.run(command(path), capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    with_ours = os.environ | environment
+    return subprocess.run(command(path), capture_output=True, text=True, timeout=PATIENCE_S, check=False, env=with_ours)
 
 
 def weights(folder):
@@ -140,21 +147,15 @@ def test_another_question_takes_over_what_lies_before_the_head(project):
     assert trained["head.bias"].shape == (2,)
 
 
-def test_killed_at_any_step_it_ends_with_the_same_weights(project):
-    """SIGKILL three times on the way; then the same bytes as an uninterrupted run."""
-    assert ended(config(project)).returncode == 0
-    path = config(project, out=str(project / "killed"))
-    log = project / "killed" / "log.jsonl"
-    for steps in (12, 25, 47):
-        with subprocess.Popen(command(path), stderr=subprocess.DEVNULL) as process:
-            while process.poll() is None:
-                lines = log.read_text().splitlines() if log.exists() else []
-                if lines and json.loads(lines[-1])["step"] >= steps:
-                    process.send_signal(signal.SIGKILL)
-                    break
+def test_killed_at_random_it_ends_with_the_same_weights(project):
+    """The same bytes as an undisturbed run, and the same figures; the maps that were kept serve on."""
+    seconds = undisturbed(command(config(project)), project / "run" / "tensorboard")
+    path = config(project, out=str(project / "killed"), kept=str(project / "kept-by-the-killed"))
+    kill_at_random(command(path), project / "killed" / "tensorboard", within_s=seconds, times=2)
     assert ended(path).returncode == 0
     whole, resumed = weights(project / "run"), weights(project / "killed")
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert (project / "run/figures.json").read_bytes() == (project / "killed/figures.json").read_bytes()
 
 
 def test_two_machines_learn_what_one_does(project):
@@ -173,6 +174,53 @@ def test_two_machines_learn_what_one_does(project):
     # The head has no batch norm, so that only the order of sums differs; the exit flow's statistics are each half's.
     one_head, two_head = weights(project / "one")["head.bias"], weights(project / "two")["head.bias"]
     assert torch.allclose(one_head, two_head, atol=0.02)
+
+
+def test_processes_that_train_together_have_one_network(tmp_path):
+    """Batch norms that each sees half of, and patience that ends stages: all go on alike, to the same bytes."""
+    python = os.pathsep.join(p for p in sys.path if p)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": python}
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    subprocess.run([*torchrun, str(STAGED), str(tmp_path)], check=True, timeout=PATIENCE_S, env=environment)
+    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
+    assert all(torch.equal(first["network"][name], value) for name, value in second["network"].items())
+    read = [[(r["stage"], r.get("validation_mae_months")) for r in each["reports"]] for each in (first, second)]
+    assert read[0] == read[1]
+    assert len(read[0]) < 80, "patience ended no stage"
+
+
+def test_imagenet_weights_come_from_timms_hub(project):
+    """Its own weights for three colours, out of a server that speaks as the hub does, and then out of the cache."""
+    begun = timm.create_model("mobilenetv3_small_050").state_dict()
+    headers = {"ETag": '"of-these-weights"', "X-Repo-Commit": "0" * 40}
+    stages = [{"trainable": [], "images": 80, "learning_rate": 0.02}]
+    path = config(project, start_from="imagenet", stages=stages)
+    cache = {"HF_HUB_CACHE": str(project / "cache")}
+    with answering(200, save(begun), headers) as hub:
+        result = ended(path, HF_ENDPOINT=hub, **cache)
+    assert result.returncode == 0, result.stderr
+    trained = weights(project / "run")
+    assert torch.equal(trained["backbone.blocks.0.0.conv_dw.weight"], begun["blocks.0.0.conv_dw.weight"])
+    grey = begun["conv_stem.weight"].sum(dim=1, keepdim=True)
+    assert torch.allclose(trained["backbone.conv_stem.weight"], grey, atol=1e-6)
+    again = config(project, start_from="imagenet", stages=stages, out=str(project / "again"))
+    assert ended(again, HF_ENDPOINT=hub, **cache).returncode == 0
+    assert torch.equal(weights(project / "again")["head.weight"], trained["head.weight"])
+
+
+def test_hub_that_cannot_be_reached_is_worth_another_try(project):
+    """The message says what to do instead; weights that timm does not have are a wrong configuration."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        nobody = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        elsewhere = {"HF_ENDPOINT": nobody, "HF_HUB_CACHE": str(project / "cache")}
+        result = ended(config(project, start_from="imagenet"), **elsewhere)
+        assert result.returncode == 1
+        assert "mobilenetv3_small_050 cannot be fetched from timm's hub; start from a file" in result.stderr
+        assert "Traceback" not in result.stderr
+        result = ended(config(project, start_from="imagenet", backbone="resnet50_mlp"), **elsewhere)
+        assert result.returncode == 64
+        assert "timm has no weights of resnet50_mlp" in result.stderr
 
 
 def test_processes_that_train_together_end_as_the_job_does(project):
@@ -200,6 +248,8 @@ def together(path, *options):
     [
         ({"source": {"images": "enhanced"}}, "has no 'enhanced'"),
         ({"backbone": "xceptoin"}, "no backbone 'xceptoin'"),
+        ({"backbone": "ghostnet_100"}, "do not follow in one line, as do those of the families xception, resnet"),
+        ({"stage_map": {"middle": "blocks.9", "exit": "blocks.4"}}, "'blocks.9' is none of the blocks conv_stem"),
         ({"start_from": "nowhere.safetensors"}, "nowhere.safetensors"),
         ({"target": {"kind": "category", "classes": ["normal", "fracture"]}}, "is none of the classes"),
         ({"target": {"kind": "age"}}, "could not convert"),

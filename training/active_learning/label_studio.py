@@ -11,6 +11,8 @@ import urllib.request
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
+from http.client import HTTPException
 from typing import Any, Final, Literal
 
 import cv2
@@ -20,9 +22,10 @@ from numpy.typing import NDArray
 from services.core.domain.preprocess import resize
 from training.active_learning.brush import decode_mask, encode_mask
 from training.active_learning.oracles import Answer, Mask, Question, merged
-from training.run.exits import BadConfigurationError
+from training.run.exits import BadConfigurationError, FailedError
 
 TIMEOUT_S: Final = 60.0
+BUSY: Final = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
 PAGE: Final = 100
 LABEL: Final = "Hand"
 BRUSH: Final = "outline"
@@ -96,7 +99,11 @@ class LabelStudio:
 
 
 class _Session:
-    """Calls to one server. Raises BadConfigurationError with what the server said, and never with the token."""
+    """Calls to one server.
+
+    Raises BadConfigurationError where it refuses, FailedError where it does not answer or fails, with what it said and
+    never with the token.
+    """
 
     def __init__(self, url: str, token: str) -> None:
         self.url = url.rstrip("/")
@@ -150,9 +157,13 @@ class _Session:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
             said = error.read(300).decode(errors="replace")
-            raise BadConfigurationError(f"{where}: {error.code} {said}") from error
-        except (urllib.error.URLError, TimeoutError, ValueError) as error:
+            passing = error.code >= HTTPStatus.INTERNAL_SERVER_ERROR or error.code in BUSY
+            kind = FailedError if passing else BadConfigurationError
+            raise kind(f"{where}: {error.code} {said}") from error
+        except ValueError as error:  # no address, or an answer that is no JSON: something else listens there
             raise BadConfigurationError(f"{where}: {error}") from error
+        except (OSError, HTTPException) as error:
+            raise FailedError(f"{where}: {error}") from error
 
 
 def _png(frame: NDArray[np.float32]) -> bytes:

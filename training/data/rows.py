@@ -9,7 +9,8 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from training.run.exits import BadConfigurationError
+from training.run.exits import BadConfigurationError, StoreUnwritableError
+from training.run.room import take_room, whole
 
 Column: TypeAlias = tuple[tuple[int, ...], str]
 """Shape of a row and name of the numpy type."""
@@ -33,7 +34,8 @@ class Rows:
     def make(cls, folder: Path, ids: Sequence[str], columns: Mapping[str, Column], *, made_by: str) -> "Rows":
         """Open the rows of these images, or begin them.
 
-        Raises BadConfigurationError where the folder holds rows of other images, or rows that something else made.
+        Raises BadConfigurationError where the folder holds rows of other images, or rows that something else made, and
+        StoreUnwritableError, with nothing left behind, where there is no room for all of them.
         """
         description = {"made_by": made_by, "columns": {name: list(c) for name, c in columns.items()}, "ids": list(ids)}
         described = json.loads(json.dumps(description))
@@ -45,12 +47,19 @@ class Rows:
                 )
             return cls.read(folder, write=True)
         folder.mkdir(parents=True, exist_ok=True)
-        for name, (shape, kind) in (*columns.items(), ("done", ((), "bool"))):
-            with (folder / f"{name}.bin").open("wb") as file:
-                file.truncate(int(np.prod((len(ids), *shape), dtype=np.int64)) * np.dtype(kind).itemsize)
-        partial = folder / f"{DESCRIPTION}.partial"
-        partial.write_text(json.dumps(described))
-        partial.replace(folder / DESCRIPTION)
+        sizes = {
+            folder / f"{name}.bin": int(np.prod((len(ids), *shape), dtype=np.int64)) * np.dtype(kind).itemsize
+            for name, (shape, kind) in (*columns.items(), ("done", ((), "bool")))
+        }
+        try:
+            for path, size in sizes.items():
+                take_room(path, size)
+            with whole(folder / DESCRIPTION) as file:
+                file.write(json.dumps(described).encode())
+        except StoreUnwritableError:
+            for path in sizes:
+                path.unlink(missing_ok=True)
+            raise
         return cls.read(folder, write=True)
 
     @classmethod

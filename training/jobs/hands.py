@@ -2,6 +2,7 @@
 
 Without an enhancer in the configuration it stops after segmentation (what the enhancer is trained on). A radiograph
 that cannot be read, or that has no hand in it, is named in `failures.csv`, and jobs that read the hands leave it out.
+`hands.png` shows some of them.
 """
 
 import csv
@@ -37,6 +38,7 @@ from training.enhancement.hands import (
     made_by,
     segmented_hand,
 )
+from training.evaluation.hands_sheet import draw_hands
 from training.jobs.command import JobConfig, command
 from training.models.enhancer import UNetGenerator
 from training.models.segmenter import FCDenseNet
@@ -48,6 +50,7 @@ from training.run.steps import stop_requests
 LOG = logging.getLogger(__name__)
 CHUNK: Final = 16
 FAILURES_CSV: Final = "failures.csv"
+HANDS_PNG: Final = "hands.png"
 IMAGE: Final[Column] = ((HAND_PX, HAND_PX), "uint8")
 NUMBER: Final[Column] = ((), "float32")
 SEGMENTED: Final[dict[str, Column]] = {
@@ -199,6 +202,7 @@ def run(config: HandsConfig) -> None:
     report_missing("could not be prepared", list(failures), of=len(radiographs))
     with (config.out / FAILURES_CSV).open("w", newline="") as file:
         csv.writer(file).writerows([("id", "reason"), *failures.items()])
+    draw_hands(prepared, config.out / HANDS_PNG, failed=len(failures))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from services.core.domain.contracts import CONTRACTS
 from training.data.radiographs import Dataset, Radiograph, report_missing, sex_columns
 from training.data.rows import Rows
 from training.jobs.command import JobConfig
-from training.models.backbones import PROBE_PX
+from training.models.backbones import PROBE_PX, StageMap
 from training.models.exported import EXPORTED, UNREADABLE, load_exported_reader
 from training.models.regressor import TransferNetwork
 from training.publish.kinds import kind_of
@@ -21,6 +21,8 @@ from training.transfer.images import Examples
 from training.transfer.stages import Stage
 from training.transfer.target import AgeTarget, CategoryTarget, Target
 
+Hub = Literal["imagenet"]
+"""In place of a file: what timm's hub has."""
 IMAGENET: Final = ".safetensors"
 HEAD: Final = "head."
 HEAD_BIAS: Final = "head.bias"
@@ -56,18 +58,28 @@ def _number(source: Source, radiograph: Radiograph, target: Target) -> float:
 
 
 def network(
-    backbone: str, start_from: Path | None, target: AgeTarget | CategoryTarget, stages: Sequence[Stage], *, seed: int
+    backbone: str,
+    start_from: Path | Hub | None,
+    target: AgeTarget | CategoryTarget,
+    stages: Sequence[Stage],
+    *,
+    seed: int,
+    stage_map: StageMap | None = None,
 ) -> TransferNetwork:
     """The network with the weights to start from; from a run or a version with other outputs, those before the head.
 
-    Raises BadConfigurationError where they are another network's, or none that these stages can go on with.
+    Raises BadConfigurationError where they are another network's, or none that these stages can go on with, or where
+    the backbone cannot be cut into flows; FailedError where the hub does not give them.
     """
     torch.manual_seed(seed)
     try:
-        result = TransferNetwork(backbone, target.outputs)
+        result = TransferNetwork(backbone, target.outputs, stage_map=stage_map)
+        result.flows()
         if start_from is None:
             return result
-        if start_from.suffix == IMAGENET:
+        if isinstance(start_from, str):
+            result.load_from_hub()
+        elif start_from.suffix == IMAGENET:
             result.load_imagenet(start_from)
         elif start_from.suffix == EXPORTED:
             _load_exported(result, start_from, target, stages)

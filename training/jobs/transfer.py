@@ -11,7 +11,8 @@ from pydantic import Field
 from training.evaluation.curves import draw_curves
 from training.jobs.command import JobConfig, command
 from training.jobs.lessons import Teacher
-from training.jobs.source import Source, examples, network
+from training.jobs.source import Hub, Source, examples, network
+from training.models.backbones import StageMap
 from training.publish.published import Published
 from training.run.checkpoint import Checkpoint, save_whole
 from training.run.exits import BadConfigurationError
@@ -28,14 +29,17 @@ CONFIG: Final = "config.yaml"
 class TransferConfig(JobConfig):
     """Everything a run depends on; it goes whole into the model's card.
 
-    `start_from` is ImageNet's weights (safetensors), the `weights.pt` of another run, or a published version (a file
-    `model.onnx`, or its place in a store), whose head alone can go on learning. What a `teacher` reads is imitated
-    beside the labels. `kept` is where the maps of frozen flows are kept, for stages that want it.
+    `start_from` is ImageNet's weights (safetensors, or `imagenet` for those of timm's hub), the `weights.pt` of another
+    run, or a published version (a file `model.onnx`, or its place in a store), whose head alone can go on learning.
+    `stage_map` names the first block of the middle and of the exit flow, where another cut is wanted than the one by
+    the size of the maps. What a `teacher` reads is imitated beside the labels. `kept` is where the maps of frozen flows
+    are kept, for stages that want it.
     """
 
     source: Source
     backbone: str
-    start_from: Path | Published | None
+    start_from: Hub | Path | Published | None
+    stage_map: StageMap | None = None
     target: Annotated[AgeTarget | CategoryTarget, Field(discriminator="kind")]
     stages: list[Stage] = Field(min_length=1)
     fitting: Fitting
@@ -47,7 +51,7 @@ class TransferConfig(JobConfig):
     checkpoint_every_s: float = Field(120.0, gt=0)
 
     @property
-    def weights(self) -> Path | None:
+    def weights(self) -> Hub | Path | None:
         """The file to start from; a version that lies in a store is copied from there, once."""
         return self.start_from.fetch(self.out) if isinstance(self.start_from, Published) else self.start_from
 
@@ -58,7 +62,7 @@ class TransferConfig(JobConfig):
         """
         return self.model_copy(update={"start_from": device.agreed(self._settled)})
 
-    def _settled(self) -> Path | Published | None:
+    def _settled(self) -> Hub | Path | Published | None:
         if not isinstance(self.start_from, Published) or self.start_from.version is not None:
             return self.start_from
         begun = self.out / CONFIG
@@ -84,7 +88,14 @@ def learner(config: TransferConfig, device: Device) -> StagedLearner:
     train = examples(config.source, parts["train"], config.target)
     lessons = None if config.teacher is None else config.teacher.lessons(train, config.target, device, config.out)
     return StagedLearner(
-        network(config.backbone, config.weights, config.target, config.stages, seed=config.fitting.seed),
+        network(
+            config.backbone,
+            config.weights,
+            config.target,
+            config.stages,
+            seed=config.fitting.seed,
+            stage_map=config.stage_map,
+        ),
         train=train,
         validation=examples(config.source, parts["validation"], config.target),
         target=config.target,

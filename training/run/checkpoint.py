@@ -1,7 +1,6 @@
 """Keeps a run's state on disk so that it can be killed at any instant: the old one stays until the new one is whole."""
 
 import logging
-import os
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 
 from training.run.exits import BadConfigurationError, StoreUnwritableError
+from training.run.room import whole
 
 LOG = logging.getLogger(__name__)
 
@@ -61,14 +61,5 @@ class Checkpoint:
 
 def save_whole(state: dict[str, Any], path: Path) -> None:
     """Put a state into a file, all of it or not at all. Raises StoreUnwritableError."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except (OSError, RuntimeError) as error:  # torch turns a short write into a RuntimeError
-        partial.unlink(missing_ok=True)
-        raise StoreUnwritableError(f"{path} cannot be written: {error}") from error
+    with whole(path) as file:
+        torch.save(state, file)

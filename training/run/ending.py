@@ -11,6 +11,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -70,10 +71,11 @@ class Ending:
 
     def _told(self, error: Exception | None) -> int:
         code, message = outcome_of(error)
-        if code is ExitCode.FAILED and not isinstance(error, JobError):
-            traceback.print_exception(error)
-        elif message:
-            print(message, file=sys.stderr)
+        with suppress(OSError):  # standard error may go to a file on a disk that is full
+            if code is ExitCode.FAILED and not isinstance(error, JobError):
+                traceback.print_exception(error)
+            elif message:
+                print(message, file=sys.stderr)
         if self.outcome_file is not None:
             try:
                 self.outcome_file.write_bytes(outcome_line(self.job, code.outcome, message))

@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+from contextlib import suppress
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
@@ -10,7 +11,9 @@ from typing import Final, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from tensorboardX import SummaryWriter
+
+from training.run.room import Growing
+from training.run.scalars import Scalars
 
 Value = float | int | str | None
 SAID_EVERY_S: Final = 5.0
@@ -18,14 +21,16 @@ SAID_EVERY_S: Final = 5.0
 
 
 class Journal:
-    """Entries of one run by step, in `folder/log.jsonl` and `folder/tensorboard`."""
+    """Entries of one run by step, in `folder/log.jsonl` and `folder/tensorboard`.
+
+    Where the disk is full they wait in memory and the run goes on; how many were lost in the end is said.
+    """
 
     def __init__(self, folder: Path, *, title: str, total: int | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / "log.jsonl"
-        self._scalars = folder / "tensorboard"
-        self._writer = SummaryWriter(str(self._scalars), flush_secs=10)
-        self._file = self.path.open("a", buffering=1)
+        self._scalars = Scalars(folder / "tensorboard")
+        self._lines = Growing(self.path)
         self._started = perf_counter()
         self._title, self._total, self._said_at = title, total, -math.inf
         self._bar = Progress(
@@ -38,10 +43,10 @@ class Journal:
     def record(self, step: int, **values: Value) -> None:
         """Write one entry: `step`, seconds since this process began, and `values`; numbers become scalars as well."""
         entry = {"step": step, "seconds": round(perf_counter() - self._started, 3), **values}
-        print(json.dumps(entry), file=self._file)
+        self._lines.add(f"{json.dumps(entry)}\n".encode())
         numbers = {name: value for name, value in values.items() if isinstance(value, int | float)}
         for name, value in numbers.items():
-            self._writer.add_scalar(name, value, step)
+            self._scalars.add(name, value, step)
         figures = "  ".join(f"{name} {value:.4g}" for name, value in numbers.items())
         self._bar.update(self._task, completed=step, figures=figures)
         if self._bar.disable:
@@ -53,25 +58,25 @@ class Journal:
         if due or now - self._said_at >= SAID_EVERY_S:
             self._said_at = now
             of = "" if self._total is None else f" of {self._total}"
-            print(f"{self._title}: {step}{of}  {figures}".rstrip(), file=sys.stderr, flush=True)
+            with suppress(OSError):  # standard error may go to a file as well
+                print(f"{self._title}: {step}{of}  {figures}".rstrip(), file=sys.stderr, flush=True)
 
     def rewind(self, step: int) -> None:
-        """Forget the entries after `step`: a killed run had logged more than it had saved."""
-        self._file.close()
-        kept = [line for line in self.path.read_text().splitlines() if _step_of(line) <= step]
-        partial = self.path.with_suffix(".partial")
-        partial.write_text("".join(line + "\n" for line in kept))
-        partial.replace(self.path)
-        self._file = self.path.open("a", buffering=1)
-        self._writer.close()
-        self._writer = SummaryWriter(str(self._scalars), purge_step=step + 1, flush_secs=10)
+        """Forget the entries after `step`: a killed run had logged more than it had saved. This takes no room."""
+        kept = 0
+        for line in self.path.read_bytes().splitlines(keepends=True):
+            if not line.endswith(b"\n") or step < _step_of(line) < math.inf:
+                break
+            kept += len(line)
+        self._lines.truncate(kept)
+        self._scalars.forget_from(step + 1)
         self._bar.update(self._task, completed=step)
 
     def close(self) -> None:
         """Flush and end the bar."""
         self._bar.stop()
-        self._writer.close()
-        self._file.close()
+        self._scalars.close()
+        self._lines.close()
 
     def __enter__(self) -> Self:
         return self
@@ -89,9 +94,9 @@ def read_journal(folder: Path) -> list[dict[str, Value]]:
     return [json.loads(line) for line in lines if _step_of(line) < math.inf]
 
 
-def _step_of(line: str) -> float:
+def _step_of(line: str | bytes) -> float:
     """The step of one line; infinity for a line that was cut off."""
     try:
         return float(json.loads(line)["step"])
-    except (json.JSONDecodeError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return math.inf

@@ -1,9 +1,11 @@
 """How much processor time a run took, over all its beginnings."""
 
+import logging
 from pathlib import Path
 from time import process_time
 from typing import Final
 
+LOG = logging.getLogger(__name__)
 SPENT: Final = "cpu_seconds"
 
 
@@ -21,7 +23,10 @@ class Spent:
         return self._before + process_time() - self._began
 
     def save(self) -> None:
-        """Keep it for whoever goes on."""
+        """Keep it for whoever goes on; where the disk is full the older figure stays."""
         partial = self._path.with_suffix(".partial")
-        partial.write_text(f"{self.seconds:.1f}\n")
-        partial.replace(self._path)
+        try:
+            partial.write_text(f"{self.seconds:.1f}\n")
+            partial.replace(self._path)
+        except OSError as error:
+            LOG.warning("%s cannot be written: %s", self._path, error)

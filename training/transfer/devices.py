@@ -51,6 +51,23 @@ class Device:
         ids = [self.handle.index] if self.kind == "cuda" else None
         return DistributedDataParallel(module, device_ids=ids, broadcast_buffers=False)
 
+    def average_statistics(self, module: nn.Module) -> None:
+        """Give every process the mean over all of them of what the modules that learn keep of the images that they saw.
+
+        Each has seen other images: its batch norms alone would make of the same weights a network of its own. What is
+        frozen is left alone, to the byte.
+        """
+        if self.world == 1:
+            return
+        learning = [part for part in module.modules() if part.training]
+        kept = [buffer for part in learning for buffer in part.buffers(recurse=False) if buffer.is_floating_point()]
+        if kept:
+            together = torch.cat([buffer.flatten() for buffer in kept])
+            distributed.all_reduce(together)
+            means = (together / self.world).split([buffer.numel() for buffer in kept])
+            for buffer, mean in zip(kept, means, strict=True):
+                buffer.copy_(mean.view_as(buffer))
+
     def agreed(self, decide: Callable[[], Decided]) -> Decided:
         """What the first process decides, in all of them; the JobError that keeps it from deciding, too."""
         if self.world == 1:

@@ -140,6 +140,7 @@ class StagedLearner:
         nn.utils.clip_grad_norm_(self.learning.parameters(), GRADIENT_NORM)
         self.scaler.step(self.optimiser)
         self.scaler.update()
+        self.device.average_statistics(self.learning)
         figures = {"stage": float(self.index), "loss": float(loss.detach()), "learning_rate": rate}
         return figures | self._account()
 
@@ -150,7 +151,7 @@ class StagedLearner:
         over = self.seen + self.fitting.batch_size > self.budget
         if not over and self.seen // self.fitting.validate_every == before:
             return {}
-        figures = self.validate()
+        figures = self.device.agreed(self.validate)
         score = self.target.selection(figures)
         self.unimproved = 0 if score < self.stage_score else self.unimproved + 1
         self.stage_score = min(self.stage_score, score)

@@ -12,7 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from training.run.claim import claimed
 from training.run.exits import BadConfigurationError
+from training.run.room import take_room
 
 LIMIT_BYTES: Final = 20 * 10**9
 FILL_BATCH: Final = 32
@@ -60,7 +62,10 @@ class PrefixCache:
 
     @classmethod
     def open(cls, folder: Path, key: str, *, rows: int, shape: tuple[int, ...], half: bool = False) -> "PrefixCache":
-        """Open or make the cache `key`. Raises BadConfigurationError where it would not fit."""
+        """Open or make the cache `key`.
+
+        Raises BadConfigurationError where it would not fit, and StoreUnwritableError where its room cannot be taken.
+        """
         kind = np.dtype(np.float16 if half else np.float32)
         size = int(np.prod(shape, dtype=np.int64)) * rows * kind.itemsize
         folder.mkdir(parents=True, exist_ok=True)
@@ -70,10 +75,10 @@ class PrefixCache:
                 f"{folder}: the frozen flows' maps of {rows} images take {size / 1e9:.1f} GB, {left / 1e9:.1f} GB are"
                 " left for them; use fewer copies"
             )
-        for file, length in ((path, size), (index, rows)):
-            if not file.exists():
-                with file.open("wb") as new:
-                    new.truncate(length)
+        with claimed(folder, wait=True):
+            for file, length in ((path, size), (index, rows)):
+                if not file.exists():
+                    take_room(file, length)
         index.touch()
         return cls(
             np.memmap(path, kind, "r+", shape=(rows, *shape)),
