@@ -39,7 +39,7 @@ def main(folder: Path) -> None:
         train=examples(64, seed=1),
         validation=examples(16, seed=2),
         target=AgeTarget(),
-        stages=[Stage(flows, images=images, learning_rate=0.01, patience=2) for flows, images in paced],
+        stages=[Stage(flows, images=images, learning_rate=0.01, patience=3) for flows, images in paced],
         fitting=Fitting(batch_size=8, validate_every=8, seed=3),
         device=device,
     )

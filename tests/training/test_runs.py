@@ -1,5 +1,6 @@
 """A run can be stopped, killed or left without disk at any instant, and loses nothing that it had saved."""
 
+import asyncio
 import json
 import os
 import signal
@@ -16,7 +17,8 @@ torch = pytest.importorskip("torch", reason="needs the training extra: pip insta
 from tensorboardX.proto.event_pb2 import Event  # noqa: E402
 
 from tests.disks import fill, small_disk  # noqa: E402
-from tests.kills import kill_at_random, undisturbed  # noqa: E402
+from tests.kills import PATIENCE_S, kill_at_random, undisturbed  # noqa: E402
+from tests.waiting import until  # noqa: E402
 from training.data.rows import Rows  # noqa: E402
 from training.run.checkpoint import Checkpoint  # noqa: E402
 from training.run.exits import BadConfigurationError, ExitCode, StoreUnwritableError  # noqa: E402
@@ -48,8 +50,11 @@ def start(folder: Path, *, every_s: float, **options) -> subprocess.Popen:
 
 def wait_for_step(folder: Path, step: int, process: subprocess.Popen) -> None:
     """Return once the run has logged `step`, or is over."""
-    while process.poll() is None and not any(int(entry["step"]) >= step for entry in read_journal(folder)):
-        pass
+
+    def logged() -> bool:
+        return process.poll() is not None or any(int(entry["step"]) >= step for entry in read_journal(folder))
+
+    asyncio.run(until(logged, timeout_s=PATIENCE_S))
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
