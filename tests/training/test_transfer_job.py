@@ -208,19 +208,17 @@ def test_imagenet_weights_come_from_timms_hub(project):
     assert torch.equal(weights(project / "again")["head.weight"], trained["head.weight"])
 
 
-def test_hub_that_cannot_be_reached_is_worth_another_try(project):
-    """The message says what to do instead; weights that timm does not have are a wrong configuration."""
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        nobody = f"http://127.0.0.1:{closed.getsockname()[1]}"
-        elsewhere = {"HF_ENDPOINT": nobody, "HF_HUB_CACHE": str(project / "cache")}
-        result = ended(config(project, start_from="imagenet"), **elsewhere)
-        assert result.returncode == 1
-        assert "mobilenetv3_small_050 cannot be fetched from timm's hub; start from a file" in result.stderr
-        assert "Traceback" not in result.stderr
-        result = ended(config(project, start_from="imagenet", backbone="resnet50_mlp"), **elsewhere)
-        assert result.returncode == 64
-        assert "timm has no weights of resnet50_mlp" in result.stderr
+def test_hub_that_does_not_give_the_weights_is_worth_another_try(project):
+    """Nobody is asked, or says no: the message tells what to do. Unknown weights are none."""
+    path, cache = config(project, start_from="imagenet"), {"HF_HUB_CACHE": str(project / "cache")}
+    with answering(404) as hub:
+        for result in (ended(path, HF_HUB_OFFLINE="1", **cache), ended(path, HF_ENDPOINT=hub, **cache)):
+            assert result.returncode == 1, result.stderr
+            assert "mobilenetv3_small_050 cannot be fetched from timm's hub; start from a file" in result.stderr
+            assert "Traceback" not in result.stderr
+    unknown = ended(config(project, start_from="imagenet", backbone="resnet50_mlp"), **cache)
+    assert unknown.returncode == 64
+    assert "timm has no weights of resnet50_mlp" in unknown.stderr
 
 
 def test_processes_that_train_together_end_as_the_job_does(project):
