@@ -17,10 +17,9 @@ def interval(values: NDArray[np.float64], *, level: float = 0.95) -> tuple[float
     """
     seeds, images = values.shape
     rng = np.random.default_rng(0)
-    means = np.empty(RESAMPLES)
-    for index in range(RESAMPLES):
-        of_images = values[rng.integers(seeds, size=seeds)].mean(axis=0)
-        means[index] = of_images[rng.integers(images, size=images)].mean()
+    of_seeds = rng.multinomial(seeds, np.full(seeds, 1 / seeds), RESAMPLES) / seeds
+    of_images = rng.multinomial(images, np.full(images, 1 / images), RESAMPLES) / images
+    means = ((of_seeds @ values) * of_images).sum(axis=1)
     tail = (1 - level) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
     return float(values.mean()), float(low), float(high)
