@@ -30,7 +30,7 @@ def draw_curves(
     places = np.array(asking or steps, float)
     apart = APART * (places[-1] - places[0]) / len(places) / len(arms)
     for index, (arm, chosen) in enumerate(arms.items()):
-        at = places + (index - len(arms) / 2) * apart
+        at = places + (index - (len(arms) - 1) / 2) * apart
         look: dict[str, Any] = {"color": f"C{index}", "marker": ".", "capsize": 2, "lw": 1.2, "elinewidth": 0.7}
         dice = np.array([curve.first.mean(axis=1) for curve in chosen])
         level.errorbar(at, dice.mean(axis=0), dice.std(axis=0), ls="-" if _asks(chosen) else "--",
