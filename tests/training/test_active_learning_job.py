@@ -6,13 +6,13 @@ import shutil
 import subprocess
 import sys
 
-import cv2
 import numpy as np
 import pytest
 import yaml
 
 torch = pytest.importorskip("torch", reason="needs the training extra: pip install -e '.[training]'")
 
+from tests.training.ellipses import draw_ellipses  # noqa: E402
 from training.active_learning.oracles import merged  # noqa: E402
 from training.run.exits import ExitCode  # noqa: E402
 
@@ -23,22 +23,7 @@ PATIENCE_S = 300
 @pytest.fixture
 def project(tmp_path):
     """Twenty outlined ellipses in noise; 2 select, 2 test, the others may be asked."""
-    rng = np.random.default_rng(0)
-    for folder in ("images", "masks/image", "masks/mask"):
-        (tmp_path / folder).mkdir(parents=True)
-    for number in range(COUNT):
-        mask = np.zeros((90, 70), np.uint8)
-        cv2.ellipse(mask, (35, 45), (int(rng.integers(12, 20)), int(rng.integers(22, 36))), 8, 0, 360, 255, -1)
-        picture = np.clip(np.where(mask > 0, 170, 30) + rng.normal(0, 8, mask.shape), 0, 255).astype(np.uint8)
-        for folder, image in (("images", picture), ("masks/image", picture), ("masks/mask", mask)):
-            cv2.imwrite(str(tmp_path / folder / f"{number}.png"), image)
-    (tmp_path / "labels.csv").write_text(
-        "\n".join(["id,boneage,male", *(f"{i},100,True" for i in range(COUNT))]) + "\n"
-    )
-    (tmp_path / "split.csv").write_text("\n".join(["id,part", *(f"{i},train" for i in range(COUNT))]) + "\n")
-    (tmp_path / "selection.csv").write_text("id\n0\n1\n")
-    (tmp_path / "test.csv").write_text("id\n2\n3\n")
-    return tmp_path
+    return draw_ellipses(tmp_path, COUNT, selection=(0, 1), test=(2, 3))
 
 
 def job(project, *, plan=None, **changes):

@@ -13,6 +13,7 @@ import yaml
 torch = pytest.importorskip("torch", reason="needs the training extra: pip install -e '.[training]'")
 
 from tests.label_studio import TOKEN, label_studio  # noqa: E402
+from tests.training.ellipses import draw_ellipses  # noqa: E402
 from training.active_learning.brush import decode_mask, encode_mask  # noqa: E402
 from training.active_learning.label_studio import BRUSH, LABEL, PICTURE  # noqa: E402
 from training.data.masks import read_masks  # noqa: E402
@@ -33,21 +34,7 @@ def server(tmp_path_factory):
 @pytest.fixture
 def project(tmp_path):
     """Eight ellipses in noise, all outlined; one selects, one tests, the others may be asked."""
-    rng = np.random.default_rng(0)
-    for folder in ("images", "masks/image", "masks/mask"):
-        (tmp_path / folder).mkdir(parents=True)
-    for number in range(COUNT):
-        mask = np.zeros((90, 70), np.uint8)
-        cv2.ellipse(mask, (35, 45), (int(rng.integers(12, 20)), int(rng.integers(22, 36))), 8, 0, 360, 255, -1)
-        picture = np.clip(np.where(mask > 0, 170, 30) + rng.normal(0, 8, mask.shape), 0, 255).astype(np.uint8)
-        for folder, image in (("images", picture), ("masks/image", picture), ("masks/mask", mask)):
-            cv2.imwrite(str(tmp_path / folder / f"{number}.png"), image)
-    ids = [str(number) for number in range(COUNT)]
-    (tmp_path / "labels.csv").write_text("\n".join(["id,boneage,male", *(f"{id_},100,True" for id_ in ids)]))
-    (tmp_path / "split.csv").write_text("\n".join(["id,part", *(f"{id_},train" for id_ in ids)]))
-    (tmp_path / "selection.csv").write_text("id\n0\n")
-    (tmp_path / "test.csv").write_text("id\n1\n")
-    return tmp_path
+    return draw_ellipses(tmp_path, COUNT, selection=(0,), test=(1,))
 
 
 def job(project, server):

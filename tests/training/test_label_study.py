@@ -12,6 +12,7 @@ import yaml
 
 torch = pytest.importorskip("torch", reason="needs the training extra: pip install -e '.[training]'")
 
+from tests.training.ellipses import draw_ellipses  # noqa: E402
 from training.active_learning.simulation import agreement, new_segmenter, outline_dice  # noqa: E402
 from training.evaluation.label_curves import Agreement, Curve  # noqa: E402
 from training.evaluation.label_study import Progress, write_report  # noqa: E402
@@ -77,20 +78,7 @@ def test_scores_are_kept_beside_the_errors_of_each_member():
 @pytest.fixture
 def project(tmp_path):
     """Fourteen outlined ellipses in noise, two of them for the test."""
-    rng = np.random.default_rng(0)
-    for folder in ("images", "masks/image", "masks/mask"):
-        (tmp_path / folder).mkdir(parents=True)
-    for number in range(COUNT):
-        mask = np.zeros((90, 70), np.uint8)
-        cv2.ellipse(mask, (35, 45), (int(rng.integers(12, 20)), int(rng.integers(22, 36))), 8, 0, 360, 255, -1)
-        picture = np.clip(np.where(mask > 0, 170, 30) + rng.normal(0, 8, mask.shape), 0, 255).astype(np.uint8)
-        for folder, image in (("images", picture), ("masks/image", picture), ("masks/mask", mask)):
-            cv2.imwrite(str(tmp_path / folder / f"{number}.png"), image)
-    rows = ["id,boneage,male", *(f"{i},100,True" for i in range(COUNT))]
-    (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n")
-    (tmp_path / "split.csv").write_text("\n".join(["id,part", *(f"{i},train" for i in range(COUNT))]) + "\n")
-    (tmp_path / "test.csv").write_text("id\n2\n3\n")
-    return tmp_path
+    return draw_ellipses(tmp_path, COUNT, test=(2, 3))
 
 
 def job(project, *, masks="masks", **changes):

@@ -15,7 +15,7 @@ from pydantic import ValidationError  # noqa: E402
 
 from training.data.rows import Rows  # noqa: E402
 from training.evaluation.seeds import interval  # noqa: E402
-from training.evaluation.study import Arm, Outcome, differences, errors_of, table  # noqa: E402
+from training.evaluation.study import Arm, Outcome, differences, errors_of, matrix  # noqa: E402
 from training.jobs.study import StudyConfig, run  # noqa: E402
 from training.run.claim import claimed  # noqa: E402
 from training.run.exits import BadConfigurationError  # noqa: E402
@@ -157,4 +157,4 @@ def test_errors_are_kept_by_arm_cohort_seed_and_radiograph():
         Outcome(arm, "all", 1, np.array(["3", "5"]), np.array([2.0, 4.0]), 9, 1.0, []),
         Outcome(arm, "all", 2, np.array(["3"]), np.array([6.0]), 9, 1.0, []),
     ]
-    assert table(errors_of(outcomes)["a", "all"]).tolist() == [[2.0], [6.0]]
+    assert matrix(errors_of(outcomes)["a", "all"]).tolist() == [[2.0], [6.0]]

@@ -10,14 +10,11 @@ from hypothesis.extra.numpy import arrays
 
 torch = pytest.importorskip("torch", reason="needs the training extra: pip install -e '.[training]'")
 
-from training.models.backbones import FLOWS, chain, create  # noqa: E402
+from training.models.backbones import chain, create  # noqa: E402
 from training.models.regressor import TransferNetwork  # noqa: E402
-from training.run.exits import BadConfigurationError  # noqa: E402
-from training.transfer import prefix  # noqa: E402
 from training.transfer.devices import Device  # noqa: E402
 from training.transfer.images import Examples, Sampler  # noqa: E402
 from training.transfer.learner import Fitting, Lessons, StagedLearner  # noqa: E402
-from training.transfer.prefix import PrefixCache  # noqa: E402
 from training.transfer.stages import Stage  # noqa: E402
 from training.transfer.target import AgeTarget, CategoryTarget, area_under_roc  # noqa: E402
 
@@ -66,20 +63,6 @@ def run(learning, *, limit=200):
 def weights(module):
     """A copy of all weights and buffers."""
     return {name: tensor.clone() for name, tensor in module.state_dict().items()}
-
-
-@pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "mobilenetv3_small_100", "resnet18"])
-def test_flows_in_turn_are_the_backbone(name):
-    """Whatever the backbone, its three flows one after another compute the same, and none is empty."""
-    net = TransferNetwork(name, 1).eval()
-    flows = net.flows()
-    image = torch.rand(2, 1, 96, 96)
-    with torch.inference_mode():
-        maps = image * 2 - 1
-        for flow in FLOWS:
-            assert len(flows[flow]) > 0
-            maps = flows[flow](maps)
-        assert torch.equal(maps, net.features(image))
 
 
 def test_xception_is_cut_where_its_paper_cuts_it():
@@ -148,31 +131,6 @@ def test_kept_maps_give_the_same_run_as_computing_them(tmp_path):
     assert [r["loss"] for r in again] == [r["loss"] for r in kept]
     assert {path: np.fromfile(path, bool).sum() for path in tmp_path.glob("*.rows")} == filled
     assert sum(filled.values()) > 0
-
-
-def test_cache_that_would_not_fit_is_refused(tmp_path, monkeypatch):
-    """Before anything is computed, with the sizes in the message."""
-    monkeypatch.setattr(prefix, "LIMIT_BYTES", 1000)
-    PrefixCache.open(tmp_path, "small", rows=10, shape=(1, 5, 5))
-    with pytest.raises(BadConfigurationError, match=r"0\.0 GB are left"):
-        PrefixCache.open(tmp_path, "key", rows=10, shape=(100, 7, 7))
-    assert [file.stem for file in tmp_path.glob("*.maps")] == ["small"]
-
-
-def test_cache_makes_room_for_another(tmp_path, monkeypatch):
-    """What was opened longest ago goes first; a run that reads it still can."""
-    monkeypatch.setattr(prefix, "LIMIT_BYTES", 2500)
-    shape = {"rows": 10, "shape": (1, 5, 5)}
-    first = PrefixCache.open(tmp_path, "first", **shape)
-    first.fill(np.arange(10), lambda rows: np.ones((len(rows), 1, 5, 5), np.float32))
-    PrefixCache.open(tmp_path, "second", **shape)
-    PrefixCache.open(tmp_path, "third", **shape)
-    assert {file.stem for file in tmp_path.glob("*.maps")} == {"second", "third"}
-    assert first.read(np.arange(10)).sum() == 250
-    PrefixCache.open(tmp_path, "second", **shape)
-    PrefixCache.open(tmp_path, "first", **shape)
-    assert {file.stem for file in tmp_path.glob("*.maps")} == {"second", "first"}
-    assert not PrefixCache.open(tmp_path, "first", **shape).filled.any()
 
 
 def test_layers_nearer_to_the_image_learn_slower():

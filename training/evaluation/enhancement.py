@@ -12,6 +12,7 @@ from services.core.domain.metrics import bootstrap_interval, mean
 from training.enhancement.degrade import KINDS
 from training.evaluation.enhancement_measures import AS_IT_IS
 from training.evaluation.gate_figures import AS_SERVED, AT_FALSE_ALARMS
+from training.evaluation.report import table, write_lines
 
 Image = NDArray[np.float32]
 Comparison = dict[str, dict[str, dict[str, float]]]
@@ -71,9 +72,7 @@ def compare_hands(
 
 def write_report(folder: Path, figures: Mapping[str, Any], *, part: str) -> None:
     """Write `report.md` into `folder`."""
-    partial = folder / "report.partial"
-    partial.write_text("\n".join(_report(figures, part)) + "\n")
-    partial.replace(folder / "report.md")
+    write_lines(folder, _report(figures, part))
 
 
 def _report(figures: Mapping[str, Any], part: str) -> Iterator[str]:
@@ -102,8 +101,8 @@ def _report(figures: Mapping[str, Any], part: str) -> Iterator[str]:
         yield f"{name}: limit {gate['limit']:.3f}, {gate['false_alarms']:.1%} false alarms\n"
         kinds = {(one["kind"], one["diameter_px"]): one for one in gate["detected"]}
         sizes = sorted({px for _, px in kinds})
-        cells = {kind: [_share(kinds.get((kind, px))) for px in sizes] for kind in sorted({k for k, _ in kinds})}
-        yield from _table(["centre", *(f"{px} px" for px in sizes)], cells)
+        cells = ([kind, *(_share(kinds.get((kind, px))) for px in sizes)] for kind in sorted({k for k, _ in kinds}))
+        yield from table(["centre", *(f"{px} px" for px in sizes)], cells)
         yield ""
 
 
@@ -123,18 +122,12 @@ def _compared(columns: Mapping[str, Comparison], digits: Mapping[str, int]) -> I
     """The means of each column by method, and their differences."""
     for head, sign in (("methods", ""), ("differences", "+")):
         names = next(iter(columns.values()))[head]
-        rows = {
-            name: [_cell(column[head][name], f"{sign}.{digits[title]}f") for title, column in columns.items()]
+        rows = (
+            [name, *(_cell(column[head][name], f"{sign}.{digits[title]}f") for title, column in columns.items())]
             for name in names
-        }
-        yield from _table([head.removesuffix("s"), *columns], rows)
+        )
+        yield from table([head.removesuffix("s"), *columns], rows)
         yield ""
-
-
-def _table(head: list[str], rows: Mapping[str, list[str]]) -> Iterator[str]:
-    yield f"| {' | '.join(head)} |"
-    yield "|" + "---|" * len(head)
-    yield from (f"| {name} | {' | '.join(cells)} |" for name, cells in rows.items())
 
 
 def _cell(figure: Mapping[str, float], form: str) -> str:

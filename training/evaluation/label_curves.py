@@ -13,14 +13,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from training.evaluation.seeds import RESAMPLES
+from training.evaluation.seeds import RESAMPLES, bounds, resampled
 
 Values = NDArray[np.float64]
 Interval = tuple[float, float, float]
 TOLERANCE: Final = 0.002
 RANKED: Final = RESAMPLES // 5
 """Resamples of what has to be ranked anew in each."""
-LEVEL: Final = 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +103,8 @@ def differences(ours: Values, others: Values) -> list[Interval]:
     if not ours.size:
         return []
     apart = ours - others
-    bounds = (_bounds(drawn) for drawn in _resampled(apart).T)
-    return [(float(mean), *between) for mean, between in zip(apart.mean(axis=(0, 2)), bounds, strict=True)]
+    between = map(bounds, resampled(apart).T)
+    return [(float(mean), *ends) for mean, ends in zip(apart.mean(axis=(0, 2)), between, strict=True)]
 
 
 def labels_to_reach(labels: Sequence[int], dice: Values, target: float) -> float:
@@ -140,8 +139,8 @@ def savings(labels: Sequence[int], ours: Values, others: Values, share: float) -
         return min(theirs, labels[-1]) - min(mine, labels[-1])
 
     target, mine, theirs = needed(ours.mean(axis=(0, 2)), others.mean(axis=(0, 2)))
-    drawn = np.array([needed(*pair)[1:] for pair in zip(_resampled(ours), _resampled(others), strict=True)])
-    low, high = _bounds(np.array([saved(*pair) for pair in drawn]))
+    drawn = np.array([needed(*pair)[1:] for pair in zip(resampled(ours), resampled(others), strict=True)])
+    low, high = bounds(np.array([saved(*pair) for pair in drawn]))
     never = float(np.isinf(drawn).any(axis=1).mean())
     return Saving(target, mine, theirs, (saved(mine, theirs), low, high), never)
 
@@ -162,7 +161,7 @@ def followed(runs: Sequence[Sequence[Agreement]], measure: str, *, member: int |
     for _ in range(RANKED):
         seeds, radiographs = rng.integers(len(ranked), size=len(ranked)), rng.integers(len(ids), size=len(ids))
         drawn.append(_mean([entry.correlation(radiographs) for seed in seeds for entry in ranked[seed]]))
-    return whole, *_bounds(np.array(drawn))
+    return whole, *bounds(np.array(drawn))
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,18 +207,3 @@ def _mean(values: Sequence[float]) -> float:
     """Of those that are numbers."""
     known = [value for value in values if not math.isnan(value)]
     return float(np.mean(known)) if known else math.nan
-
-
-def _resampled(values: Values) -> Values:
-    """Means by round of values (S, R, N) in each of B bootstrap samples of seeds and outlines (B, R)."""
-    rng = np.random.default_rng(0)
-    seeds, _, outlines = values.shape
-    of_seeds = rng.multinomial(seeds, np.full(seeds, 1 / seeds), RESAMPLES) / seeds
-    of_outlines = rng.multinomial(outlines, np.full(outlines, 1 / outlines), RESAMPLES) / outlines
-    drawn: Values = np.einsum("bs,srn,bn->br", of_seeds, values, of_outlines, optimize=True)
-    return drawn
-
-
-def _bounds(drawn: Values) -> tuple[float, float]:
-    low, high = np.nanquantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)

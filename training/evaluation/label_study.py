@@ -1,7 +1,7 @@
 """Reports how many outlines each strategy needs: against random, against steps alone, and what its scores follow."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -10,6 +10,7 @@ import numpy as np
 
 from training.evaluation.label_curves import TOLERANCE, Curve, Interval, differences, followed, savings, shared
 from training.evaluation.label_plots import draw_curves
+from training.evaluation.report import table, write_lines
 
 RANDOM: Final = "random"
 COMMITTEE: Final = "committee"
@@ -70,9 +71,7 @@ def write_report(folder: Path, curves: Sequence[Curve], progress: Progress, *, s
         drawn = {arm: found for arm, found in gains.items() if arm != RANDOM}
         draw_curves(arms, drawn, TITLES, folder / f"{name}.png")
         lines += ["", f"## {name}", "", f"![Dice against outlines]({name}.png)", "", *_section(arms, references, gains)]
-    partial = folder / "report.partial"
-    partial.write_text("\n".join(lines) + "\n")
-    partial.replace(folder / "report.md")
+    write_lines(folder, lines)
 
 
 def _head(curves: Sequence[Curve], progress: Progress, size_px: int) -> Iterator[str]:
@@ -84,14 +83,14 @@ def _head(curves: Sequence[Curve], progress: Progress, size_px: int) -> Iterator
 def _section(arms: Arms, references: Mapping[str, str], gains: Mapping[str, Sequence[Interval]]) -> Iterator[str]:
     of_any = next(iter(arms.values()))[0]
     steps = [f"{count} steps" for count in of_any.steps]
-    yield from _table(["arm", "seeds", "outlines", *steps], (_levels(arm, chosen) for arm, chosen in arms.items()))
+    yield from table(["arm", "seeds", "outlines", *steps], (_levels(arm, chosen) for arm, chosen in arms.items()))
     compared = {arm: against for arm, against in references.items() if gains[arm]}
     if compared:
         columns = [f"{labels} outlines" for labels in arms[next(iter(compared))][0].labels]
         yield "\n### Against its reference\n"
         yield "Paired difference of Dice, same seed, steps and test outline. MC-dropout learns with dropout, so its"
         yield "reference does too.\n"
-        yield from _table(
+        yield from table(
             ["arm", "against", *columns],
             ([_title(arm), _title(against), *(_signed(gain, 4) for gain in gains[arm])]
              for arm, against in compared.items()),
@@ -143,7 +142,7 @@ def _saved(arms: Arms, compared: Mapping[str, str]) -> Iterator[str]:
     if rows:
         yield "\n### Outlines saved at equal Dice\n"
         yield SAVED
-        yield from _table(["arm", "Dice", "it needs", "random needs", "saved", "never reached"], rows)
+        yield from table(["arm", "Dice", "it needs", "random needs", "saved", "never reached"], rows)
 
 
 def _needed(labels: float) -> str:
@@ -165,7 +164,7 @@ def _all_against_asked(arms: Arms) -> Iterator[str]:
         yield "\n### All outlines against those asked for\n"
         yield "After the last round, at equal steps; paired difference of Dice. The paper's own comparison comes first:"
         yield "all outlines and a U-Net, or those that a committee of FC-DenseNets asked for.\n"
-        yield from _table(["arm", "against", "outlines", "seeds", "difference"], rows)
+        yield from table(["arm", "against", "outlines", "seeds", "difference"], rows)
 
 
 def _followed(committee: Sequence[Curve]) -> Iterator[str]:
@@ -184,7 +183,7 @@ def _followed(committee: Sequence[Curve]) -> Iterator[str]:
         for measure in first[0][0].scores
     )  # fmt: skip
     head = ["measure", "first round, members' mean error", "first round, first member's error", "later, its own error"]
-    yield from _table(head, rows)
+    yield from table(head, rows)
 
 
 def _signed(found: Interval | None, digits: int) -> str:
@@ -192,9 +191,3 @@ def _signed(found: Interval | None, digits: int) -> str:
         return "-"
     mean, low, high = (f"{value + 0.0:+.{digits}f}" for value in found)
     return f"{mean} ({low} to {high})"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    yield f"| {' | '.join(head)} |"
-    yield "|" + "---|" * len(head)
-    yield from (f"| {' | '.join(row)} |" for row in rows)

@@ -15,11 +15,20 @@ def interval(values: NDArray[np.float64], *, level: float = 0.95) -> tuple[float
     S * N values are not as many independent ones. Few seeds are few draws: of the variance that they contribute, the
     interval holds (S - 1) / S.
     """
-    seeds, images = values.shape
+    return float(values.mean()), *bounds(resampled(values[:, None])[:, 0], level=level)
+
+
+def resampled(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Means (B, R) of values (S, R, N) of S seeds and N images in each of B bootstrap samples of seeds and images."""
     rng = np.random.default_rng(0)
+    seeds, _, images = values.shape
     of_seeds = rng.multinomial(seeds, np.full(seeds, 1 / seeds), RESAMPLES) / seeds
     of_images = rng.multinomial(images, np.full(images, 1 / images), RESAMPLES) / images
-    means = ((of_seeds @ values) * of_images).sum(axis=1)
-    tail = (1 - level) / 2
-    low, high = np.quantile(means, [tail, 1 - tail])
-    return float(values.mean()), float(low), float(high)
+    drawn: NDArray[np.float64] = np.einsum("bs,srn,bn->br", of_seeds, values, of_images, optimize=True)
+    return drawn
+
+
+def bounds(drawn: NDArray[np.float64], *, level: float = 0.95) -> tuple[float, float]:
+    """The percentile interval of what was drawn (B,); what could not be computed, nan, is left out."""
+    low, high = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

@@ -70,7 +70,7 @@ def errors_of(outcomes: Sequence[Outcome]) -> dict[Key, Errors]:
     return found
 
 
-def table(errors: Errors) -> NDArray[np.float64]:
+def matrix(errors: Errors) -> NDArray[np.float64]:
     """(S, N) of all seeds and of the radiographs that each of them read."""
     return np.array([[errors[seed][name] for name in _shared(errors.values())] for seed in sorted(errors)])
 

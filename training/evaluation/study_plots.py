@@ -8,10 +8,11 @@ from typing import Final
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
 from numpy.typing import NDArray
 
 from training.evaluation.seeds import interval
-from training.evaluation.study import Outcome, errors_of, table
+from training.evaluation.study import Outcome, errors_of, matrix
 
 mpl.use("Agg")
 SMOOTHED: Final = 9
@@ -31,7 +32,7 @@ def draw_maes(outcomes: Sequence[Outcome], path: Path) -> None:
         for place, cohort in enumerate(cohorts):
             if (arm, cohort) not in errors:
                 continue
-            values = table(errors[arm, cohort])
+            values = matrix(errors[arm, cohort])
             mean, low, high = interval(values)
             x = place + (index - (len(arms) - 1) / 2) * width
             bar = axes.bar(x, mean, width * 0.92, color=f"C{index}", label=None if arm in labelled else arm)
@@ -72,6 +73,8 @@ def _draw_courses(
                 )
         panel.set(title=cohort, xlabel="images seen", yscale="log")
         panel.grid(alpha=0.3, which="both")
+        panel.yaxis.set_major_formatter(ScalarFormatter())
+        panel.yaxis.set_minor_formatter(ScalarFormatter())
     axes[0].set_ylabel(label)
     axes[0].legend(fontsize=6)
     figure.savefig(path, dpi=130)

@@ -1,14 +1,15 @@
 """Reports a study of schedules: figures with paired intervals, what each stage did, and the paper's figures."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from training.evaluation.literature import TABLE_1, TABLE_2
+from training.evaluation.report import table, write_lines
 from training.evaluation.seeds import interval
-from training.evaluation.study import Errors, Key, Outcome, Plan, both, differences, errors_of, stages_of, table
+from training.evaluation.study import Errors, Key, Outcome, Plan, both, differences, errors_of, matrix, stages_of
 from training.evaluation.study_plots import draw_losses, draw_maes, draw_validations
 
 PACED: Final = "paced"
@@ -21,9 +22,7 @@ def write_report(folder: Path, outcomes: Sequence[Outcome], plan: Plan) -> None:
     draw_losses(outcomes, folder / "loss.png", images_a_step=plan.images_a_step)
     draw_maes(outcomes, folder / "mae.png")
     draw_validations(outcomes, folder / "validation.png", images_a_step=plan.images_a_step)
-    partial = folder / "report.partial"
-    partial.write_text("\n".join(_report(outcomes, plan)) + "\n")
-    partial.replace(folder / "report.md")
+    write_lines(folder, _report(outcomes, plan))
 
 
 def _report(outcomes: Sequence[Outcome], plan: Plan) -> Iterator[str]:
@@ -35,7 +34,7 @@ def _report(outcomes: Sequence[Outcome], plan: Plan) -> Iterator[str]:
     yield f"\n{len(outcomes)} of {plan.runs} runs are complete, each of {plan.images_a_run} images seen; they took"
     yield f"{hours:.1f} hours of one core. MAE in months on the {plan.part} part, on radiographs by which nothing"
     yield "was chosen, with 95% bootstrap intervals over seeds and radiographs; then the MAE of each seed.\n"
-    yield from _table(["arm", *cohorts], ([arm, *(_mae(errors.get((arm, c))) for c in cohorts)] for arm in arms))
+    yield from table(["arm", *cohorts], ([arm, *(_mae(errors.get((arm, c))) for c in cohorts)] for arm in arms))
     yield "\n![MAE by arm and cohort](mae.png)\n\n![Training loss](loss.png)\n\n![Validation](validation.png)\n"
     if PACED in arms:
         yield from _against_paced(errors, arms, cohorts)
@@ -44,16 +43,10 @@ def _report(outcomes: Sequence[Outcome], plan: Plan) -> Iterator[str]:
     yield from _beside_the_paper(outcomes, errors, plan)
 
 
-def _table(head: list[str], rows: Iterable[list[str]]) -> Iterator[str]:
-    yield f"| {' | '.join(head)} |"
-    yield "|" + "---|" * len(head)
-    yield from (f"| {' | '.join(row)} |" for row in rows)
-
-
 def _mae(errors: Errors | None) -> str:
     if errors is None:
         return "-"
-    values = table(errors)
+    values = matrix(errors)
     mean, low, high = interval(values)
     return f"{mean:.2f} ({low:.2f} to {high:.2f}); {', '.join(f'{of_one:.2f}' for of_one in values.mean(axis=1))}"
 
@@ -71,8 +64,8 @@ def _against_paced(errors: dict[Key, Errors], arms: Sequence[str], cohorts: Sequ
     yield f"## {PACED} against each other arm\n"
     yield "Difference in months, paired by seed and radiograph; below zero the paced schedule is better.\n"
     rows = ([arm, *(_difference(errors.get((PACED, c)), errors.get((arm, c))) for c in cohorts)] for arm in others)
-    yield from _table(["arm", *cohorts], rows)
-    yield f"\nWhat is said of {len(others)} comparisons at once holds with 95% for all of them (Bonferroni):\n"
+    yield from table(["arm", *cohorts], rows)
+    yield "\nOf each cohort, all that is said at once holds with 95% (Bonferroni):\n"
     yield from (_verdict(errors, others, cohort) for cohort in cohorts if (PACED, cohort) in errors)
 
 
@@ -103,7 +96,7 @@ def _stages(outcomes: Sequence[Outcome], plan: Plan) -> Iterator[str]:
         yield "\n## What each stage of a schedule reached\n"
         yield "Images seen in each stage, and the best MAE of the validation part by its end, months; means of seeds."
         yield "A stage that stops early leaves its images to the next.\n"
-        yield from _table(["arm", "cohort", "stages"], rows)
+        yield from table(["arm", "cohort", "stages"], rows)
 
 
 def _sexes(errors: dict[Key, Errors], arms: Sequence[str]) -> Iterator[str]:
@@ -117,7 +110,7 @@ def _sexes(errors: dict[Key, Errors], arms: Sequence[str]) -> Iterator[str]:
         yield "\n## One network with the sex against two of their own, and against one without\n"
         yield "Paired difference in months; above zero the network with the sex is better. Two networks of their own"
         yield "have seen twice as many images.\n"
-        yield from _table(["arm", "two of their own", "without the sex"], rows)
+        yield from table(["arm", "two of their own", "without the sex"], rows)
 
 
 def _beside_the_paper(outcomes: Sequence[Outcome], errors: dict[Key, Errors], plan: Plan) -> Iterator[str]:
@@ -128,8 +121,8 @@ def _beside_the_paper(outcomes: Sequence[Outcome], errors: dict[Key, Errors], pl
     yield "here is a fraction of an epoch; what a whole training reaches is in the evaluation of the releases.\n"
     rows = [list(row) for row in TABLE_1]
     for cohort, count in trained_on.items():
-        mae = table(errors[PACED, cohort]).mean()
+        mae = matrix(errors[PACED, cohort]).mean()
         rows.append([f"this study, {cohort}", PACED, f"{count:,}", f"{mae:.2f}", f"{plan.images_a_run / count:.2f}"])
-    yield from _table(["method", "what it is", "images", "MAE, months", "epochs"], rows)
+    yield from table(["method", "what it is", "images", "MAE, months", "epochs"], rows)
     board = ", ".join(f"{mae:.3f}" for mae in TABLE_2)
     yield f"\nLeader board of the RSNA challenge, ranks 1 to {len(TABLE_2)}: {board}; the paper: 5.991 (M), 6.263 (F)."

@@ -33,6 +33,7 @@ from training.jobs.command import JobConfig, command
 from training.publish.reader import Member, read_reader
 from training.run.exits import BadConfigurationError, Interrupted
 from training.run.journal import Journal
+from training.run.room import whole
 from training.run.steps import stop_requests
 from training.transfer.target import AgeTarget
 
@@ -226,9 +227,8 @@ def _draw(config: EnhancementStudyConfig, methods: Methods, hands: Hands) -> Non
 
 
 def _write(path: Path, figures: Mapping[str, Any]) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(figures, indent=1) + "\n")
-    partial.replace(path)
+    with whole(path) as file:
+        file.write((json.dumps(figures, indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ from training.evaluation.label_study import ALL_LABELS, FIRST_LABELS, RANDOM_DRO
 from training.jobs.command import JobConfig, command
 from training.run.claim import claimed
 from training.run.exits import BadConfigurationError
+from training.run.room import whole
 from training.run.spent import Spent
 
 LOG = logging.getLogger(__name__)
@@ -198,9 +199,8 @@ def _run(config: LabelStudyConfig, unit: Unit, world: World, digest: str) -> Non
     finally:
         spent.save()
     result = {"made_with": _made_with(config, unit, digest), "cpu_seconds": round(spent.seconds, 1), "rounds": rounds}
-    partial = work.with_name("result.partial")
-    partial.write_text(json.dumps(result) + "\n")
-    partial.replace(work.with_name(RESULT))
+    with whole(work.with_name(RESULT)) as file:
+        file.write((json.dumps(result) + "\n").encode())
     shutil.rmtree(work)
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from training.publish.reader import Member, read_reader
+from training.run.room import whole
 from training.transfer.devices import Device
 from training.transfer.images import Examples
 from training.transfer.learner import Lessons
@@ -43,10 +44,8 @@ class Teacher:
                     return Lessons(kept["outputs"], self.share)
         outputs = self._read(examples, target, device)
         if not device.rank:
-            out.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(".partial.npz")
-            np.savez(partial, outputs=outputs, made_with=made_with)
-            partial.replace(path)
+            with whole(path) as file:
+                np.savez(file, outputs=outputs, made_with=made_with)
         return Lessons(outputs, self.share)
 
     def _read(self, examples: Examples, target: AgeTarget | CategoryTarget, device: Device) -> NDArray[np.float32]:

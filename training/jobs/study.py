@@ -15,7 +15,6 @@ from typing import Final, Literal, Self
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from services.core.domain.contracts import SEX_ORDER
@@ -25,11 +24,12 @@ from training.enhancement.clahe import equalised
 from training.evaluation.study import ERRORS, Arm, Outcome, Plan
 from training.evaluation.study_report import write_report
 from training.jobs.command import JobConfig, command
-from training.jobs.source import Source, examples, network
+from training.jobs.source import Hub, Source, examples, network
 from training.run.checkpoint import Checkpoint
 from training.run.claim import claimed
 from training.run.exits import BadConfigurationError
 from training.run.journal import Journal
+from training.run.room import whole
 from training.run.spent import Spent
 from training.run.steps import run_steps
 from training.transfer.devices import AskedPrecision, Device, choose_device
@@ -56,7 +56,7 @@ class StudyConfig(JobConfig):
 
     source: Source
     backbone: str
-    start_from: Path | None
+    start_from: Hub | Path | None
     schedules: dict[str, list[Stage]]
     arms: list[Arm]
     cohorts: list[Cohort]
@@ -182,14 +182,15 @@ def _run(config: StudyConfig, unit: Unit, folder: Path, radiographs: Sequence[Ra
         checkpoint = Checkpoint(folder / "last.pt")
         run_steps(learning, steps=steps, checkpoint=checkpoint, journal=journal, log_every=LOG_EVERY, after=over)
     ages = unit.target.months(learning.predict(reported), reported.sexes)
-    _save(
-        folder / ERRORS,
-        ids=np.array(Rows.read(source.hands).ids)[reported.rows],
-        errors=(ages - reported.labels).astype(np.float32),
-        trained_on=np.array(len(parts["train"])),
-        cpu_seconds=np.array(round(spent.seconds)),
-        made_with=np.array(_made_with(config, unit, device)),
-    )
+    with whole(folder / ERRORS) as file:
+        np.savez_compressed(
+            file,
+            ids=np.array(Rows.read(source.hands).ids)[reported.rows],
+            errors=(ages - reported.labels).astype(np.float32),
+            trained_on=len(parts["train"]),
+            cpu_seconds=round(spent.seconds),
+            made_with=_made_with(config, unit, device),
+        )
     (folder / "last.pt").unlink()
 
 
@@ -219,12 +220,6 @@ def _cohort(source: Source, unit: Unit, radiographs: Sequence[Radiograph]) -> Ex
     if unit.cohort in SEX_ORDER:
         found = found.take(np.flatnonzero(found.sexes == SEX_ORDER.index(unit.cohort)))
     return replace(found, change=equalised if unit.arm.clahe else None)
-
-
-def _save(path: Path, **arrays: NDArray[np.generic]) -> None:
-    partial = path.with_suffix(".partial.npz")
-    np.savez_compressed(partial, allow_pickle=False, **arrays)
-    partial.replace(path)
 
 
 if __name__ == "__main__":
