@@ -8,10 +8,12 @@ torch = pytest.importorskip("torch", reason="needs the training extra: pip insta
 
 from tests.models import hand_picture  # noqa: E402
 from training.data.radiographs import Radiograph  # noqa: E402
-from training.evaluation.gating import Chain, fitting_sets  # noqa: E402
+from training.data.rows import Rows  # noqa: E402
+from training.evaluation.gating import Chain, FittingSets  # noqa: E402
 from training.models.enhancer import UNetGenerator  # noqa: E402
 from training.models.regressor import TransferNetwork  # noqa: E402
 from training.models.segmenter import FCDenseNet  # noqa: E402
+from training.run.advance import advancing  # noqa: E402
 from training.run.exits import BadConfigurationError  # noqa: E402
 
 
@@ -34,9 +36,16 @@ def chain():
     return Chain(FCDenseNet().eval(), UNetGenerator().eval(), reader, 0.45)
 
 
-def test_what_cannot_be_read_is_named_and_the_rest_is_fitted_on(chain, radiographs, caplog):
+def fitted(chain, radiographs, folder):
+    """Features of two radiographs of each kind, kept in `folder`."""
+    sets = FittingSets(radiographs, 2, 1, folder / "features", "test")
+    with advancing(folder / "log", title="fit", total=len(radiographs)) as advance:
+        return sets.features(chain, advance)
+
+
+def test_what_cannot_be_read_is_named_and_the_rest_is_fitted_on(chain, radiographs, tmp_path, caplog):
     """Two of eight are missing from the sets that they were drawn for; the log says which, why and how many."""
-    upright, turned, _ = fitting_sets(chain, radiographs, count=2, seed=1)
+    upright, turned, _ = fitted(chain, radiographs, tmp_path)
     whole = 6
     assert whole - 2 <= len(upright) + len(turned) <= whole
     assert upright.shape[1] == turned.shape[1]
@@ -46,7 +55,17 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_fitted_on(chain, radiograp
     assert "5.png" in said
 
 
-def test_without_any_hand_there_is_nothing_to_fit(chain, radiographs):
+def test_features_that_are_kept_are_the_same(chain, radiographs, tmp_path):
+    """Begun again, with some of them gone, it ends with the same."""
+    before = fitted(chain, radiographs, tmp_path)
+    rows = Rows.read(tmp_path / "features", write=True)
+    rows.done[2:] = False
+    rows.columns["features"][2:] = 0
+    for ours, theirs in zip(before, fitted(chain, radiographs, tmp_path), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_without_any_hand_there_is_nothing_to_fit(chain, radiographs, tmp_path):
     """Where no radiograph can be read, the job ends with that, not with a riddle."""
     with pytest.raises(BadConfigurationError, match="no hand is left"):
-        fitting_sets(chain, [radiographs[3], radiographs[5]], count=2, seed=1)
+        fitted(chain, [radiographs[3], radiographs[5]], tmp_path)

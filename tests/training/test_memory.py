@@ -23,6 +23,8 @@ from training.evaluation.measure import OnnxModel, segmenter_dice  # noqa: E402
 from training.models.enhancer import UNetGenerator  # noqa: E402
 from training.models.segmenter import FCDenseNet  # noqa: E402
 from training.publish.material import Material  # noqa: E402
+from training.publish.readings import readings  # noqa: E402
+from training.run.advance import advancing  # noqa: E402
 
 HAND_BYTES = HAND_PX * HAND_PX
 FLOAT_BYTES = 4
@@ -69,22 +71,26 @@ def test_a_release_is_measured_a_few_hands_at_a_time(models, tmp_path):
     reader = OnnxModel(CONTRACTS[REGRESSOR], model_file(models, REGRESSOR, 1))
     few, many = 16, 64
     prepared = Rows.make(
-        tmp_path, [str(i) for i in range(many)], {"enhanced": ((HAND_PX, HAND_PX), "uint8")}, made_by="x"
+        tmp_path / "hands", [str(i) for i in range(many)], {"enhanced": ((HAND_PX, HAND_PX), "uint8")}, made_by="x"
     )
     hand = np.rint(cv2.resize(hand_picture(), (HAND_PX, HAND_PX)) * 255).astype(np.uint8)
     prepared.write(np.arange(many), enhanced=np.broadcast_to(hand, (many, HAND_PX, HAND_PX)))
     zeros = np.zeros(many)
-    material = Material(
-        np.full(many, "test"), zeros.astype(np.float32), zeros.astype(np.int64), np.arange(many), prepared
-    )
+    drawn = iter(range(10))
+
+    def read(count: int) -> dict[str, np.ndarray]:
+        of_few = (np.full(count, "test"), zeros[:count].astype(np.float32), zeros[:count].astype(np.int64))
+        material = Material(*of_few, np.arange(count), prepared)
+        folder = tmp_path / f"read-{next(drawn)}"
+        with advancing(folder, title="read", total=count) as advance:
+            return readings(reader, material, folder, made_by="x", advance=advance)
 
     def measure(count: int) -> int:
-        chosen = np.arange(many) < count
-        return peak_bytes(lambda: reader.stream(material.hands(chosen), ("age_months", "typicality")))
+        return peak_bytes(lambda: read(count))
 
     measure(few)
     assert measure(many) - measure(few) < (many - few) * HAND_BYTES * FLOAT_BYTES / 10
-    ages = reader.stream(material.hands(material.of("test")), ("age_months",))["age_months"]
+    ages = read(many)["age_months"]
     np.testing.assert_allclose(ages, np.tile(reader(np.float32(hand)[None] / 255)["age_months"], (many, 1)), rtol=1e-5)
 
 

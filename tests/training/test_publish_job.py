@@ -21,36 +21,48 @@ from services.core.domain.contracts import CONTRACTS, SEX_ORDER  # noqa: E402
 from services.core.domain.preprocess import HAND_PX  # noqa: E402
 from services.core.runtime.settings import ModelSettings, read_settings  # noqa: E402
 from tests.keys import make_keys  # noqa: E402
+from tests.kills import kill_at_random, undisturbed  # noqa: E402
 from tests.models import hand_picture  # noqa: E402
 from training.data.rows import Rows  # noqa: E402
 from training.enhancement.hands import made_by  # noqa: E402
 from training.enhancement.planted import Detection  # noqa: E402
 from training.evaluation.gate_figures import AS_SERVED, AT_FALSE_ALARMS, figures_for_card, gate_figures  # noqa: E402
 from training.evaluation.measure import OnnxModel  # noqa: E402
-from training.jobs import publish as job  # noqa: E402
 from training.models.enhancer import UNetGenerator  # noqa: E402
 from training.models.regressor import TransferNetwork  # noqa: E402
+from training.publish.card import revision  # noqa: E402
 from training.run.exits import BadConfigurationError, ExitCode  # noqa: E402
+from training.run.journal import read_journal  # noqa: E402
 
 PREPARING = {"hand_segmenter": 2, "radiograph_enhancer": 1}
 
 
-def publish(tmp_path, **changes):
-    """How the command ends with this configuration."""
+def command(tmp_path, **changes):
+    """The command, with this configuration; without changes, of weights that are none."""
+    weights = {name: tmp_path / f"none-{name}.pt" for name in ("segmenter", "enhancer", "reader")}
+    for path in weights.values():
+        path.touch()
     values = {
         "dataset": {"images": "none", "labels": "none.csv"}, "masks": "none", "hands": "none",
         "store": str(tmp_path / "store"), "work": str(tmp_path / "work"), "release": "2031.1.1",
         "versions": {"hand_segmenter": 1, "radiograph_enhancer": 1, "boneage_regressor": 1},
-        "segmenter": "s.pt", "enhancer": "e.pt", "reader": ["r.pt"], "backbone": "resnet18",
+        "segmenter": str(weights["segmenter"]), "enhancer": str(weights["enhancer"]),
+        "reader": [str(weights["reader"])], "backbone": "resnet18",
         "trained_with": {"hand_segmenter": [], "radiograph_enhancer": [], "boneage_regressor": []},
         "maximum_structure_change": 0.45, "maximum_interval_width_months": 90, "refused_share": 0.001,
         "turned_share": 0.005, "fitting_images": 10, "seed": 1,
     } | changes  # fmt: skip
     path = tmp_path / "publish.yaml"
     path.write_text(yaml.safe_dump(values))
-    command = [sys.executable, "-m", "training.jobs.publish", "--config", str(path)]
+    return [sys.executable, "-m", "training.jobs.publish", "--config", str(path)]
+
+
+def publish(tmp_path, **changes):
+    """How the command ends with this configuration."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    return subprocess.run(
+        command(tmp_path, **changes), env=environment, capture_output=True, text=True, timeout=240, check=False
+    )
 
 
 def test_a_release_that_exists_is_left_as_it_is(tmp_path):
@@ -129,8 +141,8 @@ def project(tmp_path_factory):
     return folder
 
 
-def release_of(project, tmp_path, target, model, **changes):
-    """A release of this project's, with a reader of random weights; and the store, which is a copy."""
+def configured(project, tmp_path, target, model, **changes):
+    """What makes a release of this project's, with a reader of random weights; and the store, which is a copy."""
     store = shutil.copytree(project / "store", tmp_path / "store")
     torch.manual_seed(2)
     outputs = len(target["classes"]) if target["kind"] == "category" else 3
@@ -144,6 +156,12 @@ def release_of(project, tmp_path, target, model, **changes):
         "trained_with": {model: [str(tmp_path / "run.yaml")]}, "fitting_images": 2, "refused_share": 0.02,
         "signing_key": str(make_keys(tmp_path).private), "store": store.as_uri(),
     } | changes  # fmt: skip
+    return store, values
+
+
+def release_of(project, tmp_path, target, model, **changes):
+    """The release that this makes, and its configuration."""
+    store, values = configured(project, tmp_path, target, model, **changes)
     done = publish(tmp_path, **values)
     assert done.returncode == 0, done.stderr
     return ModelRepository(store), values
@@ -196,6 +214,32 @@ def test_a_release_of_ages_without_sexes_is_published_and_calibrated_again(proje
             assert limit.minimum > limits[limit.name]
         else:
             assert limit.minimum == limits[limit.name]
+
+
+def test_a_killed_run_goes_on_and_publishes_the_same(project, tmp_path):
+    """Killed at random moments, it ends with the release of one that was not: weights, limits, intervals, figures.
+
+    However often it was begun, one version is there: none is left of a run that was killed between it and the release.
+    """
+    ends = []
+    for name, kills in (("whole", 0), ("killed", 4)):
+        folder = tmp_path / name
+        folder.mkdir()
+        store, values = configured(project, folder, {"kind": "age"}, "boneage_regressor", versions=PREPARING)
+        started = command(folder, **values)
+        if kills:
+            kill_at_random(started, folder / "work", within_s=ends[0][0], times=kills)
+        took = undisturbed(started, folder / "work")
+        assert [path.name for path in (store / "boneage_regressor").glob("[0-9]*")] == ["1"]
+        ends.append((took, ModelRepository(store).get(), ModelRepository(store).card("boneage_regressor", 1)))
+        steps = [entry["step"] for entry in read_journal(folder / "work")]
+        assert steps == sorted(set(steps))
+    (_, release, card), (_, other_release, other_card) = ends
+    assert other_release == release
+    assert {key: other_card[key] for key in ("metrics", "parity", "model_sha256", "members")} == {
+        key: card[key] for key in ("metrics", "parity", "model_sha256", "members")
+    }
+    assert (tmp_path / "killed" / "work" / "release.png").stat().st_size > 1000
 
 
 def test_a_release_of_classes_is_published(project, tmp_path):
@@ -260,9 +304,9 @@ def test_hands_that_other_models_prepared_are_refused(project, tmp_path):
 def test_a_version_says_which_code_made_it(monkeypatch, tmp_path):
     """An image knows its source from the environment, a checkout from its history; where neither does, the job ends."""
     monkeypatch.setenv("SOURCE_REVISION", "abc")
-    assert job._revision() == "abc"
+    assert revision() == "abc"
     monkeypatch.delenv("SOURCE_REVISION")
-    assert len(job._revision()) == 40
+    assert len(revision()) == 40
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BadConfigurationError, match="SOURCE_REVISION does not say"):
-        job._revision()
+        revision()

@@ -31,21 +31,27 @@ class Rows:
     made_by: str
 
     @classmethod
-    def make(cls, folder: Path, ids: Sequence[str], columns: Mapping[str, Column], *, made_by: str) -> "Rows":
+    def make(
+        cls, folder: Path, ids: Sequence[str], columns: Mapping[str, Column], *, made_by: str, anew: bool = False
+    ) -> "Rows":
         """Open the rows of these images, or begin them.
 
-        Raises BadConfigurationError where the folder holds rows of other images, or rows that something else made, and
-        StoreUnwritableError, with nothing left behind, where there is no room for all of them.
+        Where the folder holds rows of other images, or rows that something else made, they make room for new ones if
+        `anew`, and else raise BadConfigurationError. Raises StoreUnwritableError, with nothing left behind, where there
+        is no room for all of them.
         """
         description = {"made_by": made_by, "columns": {name: list(c) for name, c in columns.items()}, "ids": list(ids)}
         described = json.loads(json.dumps(description))
         if (folder / DESCRIPTION).exists():
             found = _described(folder)
-            if differing := [key for key in described if described[key] != found.get(key)]:
+            differing = [key for key in described if described[key] != found.get(key)]
+            if not differing:
+                return cls.read(folder, write=True)
+            if not anew:
                 raise BadConfigurationError(
                     f"{folder} was made with other {' and '.join(differing)}; delete it or name another folder"
                 )
-            return cls.read(folder, write=True)
+            (folder / DESCRIPTION).unlink()
         folder.mkdir(parents=True, exist_ok=True)
         sizes = {
             folder / f"{name}.bin": int(np.prod((len(ids), *shape), dtype=np.int64)) * np.dtype(kind).itemsize

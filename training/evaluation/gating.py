@@ -1,10 +1,10 @@
 """Fits the gates of a release: features of upright, turned and foreign images, and limits that few radiographs fail."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain as chain_of
 from itertools import islice
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -16,17 +16,20 @@ from services.core.domain.preprocess import HAND_PX, to_frame
 from services.core.errors import InvalidRadiographError
 from training.data.negatives import not_a_hand, tilted, turned
 from training.data.radiographs import Radiograph, report_missing
+from training.data.rows import Column, Rows
 from training.enhancement.hands import enhance, frame_masks, segmented_hand
 from training.evaluation.typicality import NAMES
 from training.models.enhancer import UNetGenerator
 from training.models.ensemble import Reader
 from training.models.segmenter import FCDenseNet
 from training.models.served import by_thirds
+from training.run.advance import Advance
 from training.run.exits import BadConfigurationError
 from training.run.precision import cpu_autocast
 
 LOG = logging.getLogger(__name__)
 Image = NDArray[np.float32]
+CHUNK: Final = 32
 REASONS: Final = (Reason.NOT_LIKE_TRAINING, Reason.NOT_UPRIGHT, Reason.NOT_LIKE_TRAINING, Reason.NOT_LIKE_TRAINING)
 
 
@@ -39,13 +42,13 @@ class Chain:
     reader: Reader
     maximum_structure_change: float
 
-    def features(self, hands: Image, *, batch_size: int = 8) -> NDArray[np.float32]:
-        """`by_thirds` features (N, K) of prepared hands (N, S, S), averaged over image and mirror as in serving.
+    @property
+    def width(self) -> int:
+        """K, the number of features."""
+        return self.features(np.zeros((1, HAND_PX, HAND_PX), np.float32)).shape[1]
 
-        Raises BadConfigurationError where there are none.
-        """
-        if not len(hands):
-            raise BadConfigurationError("no hand is left to fit the gates on")
+    def features(self, hands: Image, *, batch_size: int = 8) -> NDArray[np.float32]:
+        """`by_thirds` features (N, K) of prepared hands (N, S, S), averaged over image and mirror as in serving."""
         self.reader.eval()
         parts = []
         for start in range(0, len(hands), batch_size):
@@ -60,18 +63,11 @@ class Chain:
         """Prepared hands (N, S, S) of images (H, W) in [0, 1], a few at a time; zeros where there is no hand."""
         waiting = iter(images)
         result = []
-        while frames := [to_frame(image) for image in islice(waiting, 32)]:
+        while frames := [to_frame(image) for image in islice(waiting, CHUNK)]:
             masks = frame_masks(self.segmenter, frames)
             chunk = np.stack([segmented_hand(frame, mask) for frame, (_, mask) in zip(frames, masks, strict=True)])
             result.append(enhance(self.enhancer, chunk, maximum_structure_change=self.maximum_structure_change)[0])
         return np.concatenate(result) if result else np.zeros((0, HAND_PX, HAND_PX), np.float32)
-
-
-def draw(
-    frames: Iterable[tuple[int, Image]], change: Callable[[Image, np.random.Generator], Image], *, seed: int
-) -> Iterator[Image]:
-    """One changed image of each numbered frame."""
-    return (change(frame, np.random.default_rng((seed, index))) for index, frame in frames)
 
 
 def tilt(frame: Image, rng: np.random.Generator) -> Image:
@@ -79,32 +75,77 @@ def tilt(frame: Image, rng: np.random.Generator) -> Image:
     return tilted(frame, float(rng.uniform(-32, 32)))
 
 
-def fitting_sets(
-    chain: Chain, radiographs: Sequence[Radiograph], *, count: int, seed: int
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Features of upright hands (half of them tilted), of turned hands and of what is no hand, `count` of each draw.
+def straight(frame: Image, rng: np.random.Generator) -> Image:
+    """A frame as it is."""
+    del rng
+    return frame
 
-    Radiographs that cannot be read are left out, named and counted. Raises BadConfigurationError where none is left.
+
+CHANGES: Final[dict[str, Callable[[Image, np.random.Generator], Image]]] = {
+    "upright": straight,
+    "tilted": tilt,
+    "turned": turned,
+    "no hand": not_a_hand,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FittingSets:
+    """Which radiographs the gates are fitted on: `count` for each of CHANGES, and none twice.
+
+    Features are kept in `folder`, of which `made_by` says what they depend on beside the radiographs; those of
+    anything else are made anew.
     """
-    chosen = np.random.default_rng(seed).permutation(len(radiographs))[: 4 * count]
-    unread: list[str] = []
 
-    def frames(place: int) -> Iterator[tuple[int, Image]]:
-        for index in map(int, chosen[place * count : (place + 1) * count]):
-            try:
-                frame = radiographs[index].frame()
-            except (InvalidRadiographError, OSError) as error:
-                LOG.warning("%s: %s", radiographs[index].id, error)
-                unread.append(radiographs[index].id)
-            else:
-                yield index, frame
+    radiographs: Sequence[Radiograph]
+    count: int
+    seed: int
+    folder: Path
+    made_by: str
 
-    straight = (frame for _, frame in frames(0))
-    upright = chain.features(chain.hands(chain_of(straight, draw(frames(1), tilt, seed=seed))))
-    turns = chain.features(chain.hands(draw(frames(2), turned, seed=seed)))
-    foreign = chain.hands(draw(frames(3), not_a_hand, seed=seed))
-    report_missing("could not be read, and the gates are fitted without them", unread, of=len(chosen))
-    return upright, turns, chain.features(foreign[foreign.any(axis=(1, 2))])
+    @property
+    def chosen(self) -> NDArray[np.intp]:
+        """Their indices."""
+        order = np.random.default_rng(self.seed).permutation(len(self.radiographs))
+        return order[: len(CHANGES) * self.count]
+
+    def features(self, chain: Chain, advance: Advance) -> tuple[NDArray[np.float32], ...]:
+        """Features of upright hands (half of them tilted), of turned hands and of what is no hand.
+
+        Radiographs that cannot be read are left out, named and counted. Raises BadConfigurationError where none is
+        left, StoreUnwritableError where the features have no room.
+        """
+        chosen, kinds, unread = self.chosen, list(CHANGES), list[str]()
+        of_kind = np.arange(len(chosen)) // self.count
+        names = [f"{kinds[k]}: {self.radiographs[index].id}" for k, index in zip(of_kind, chosen, strict=True)]
+        columns: dict[str, Column] = {"features": ((chain.width,), "float32"), "hand": ((), "bool")}
+        rows = Rows.make(self.folder, names, columns, made_by=self.made_by, anew=True)
+        for start in range(0, len(chosen), CHUNK):
+            places = np.arange(start, min(start + CHUNK, len(chosen)))
+            kept = bool(rows.done[places].all())
+            if not kept:
+                frames = {place: self._frame(chosen[place], kinds[of_kind[place]], unread) for place in places}
+                there = [place for place, frame in frames.items() if frame is not None]
+                hands = chain.hands(frame for frame in frames.values() if frame is not None)
+                if there:
+                    rows.write(np.array(there), features=chain.features(hands), hand=np.asarray(hands.any(axis=(1, 2))))
+            advance(len(places), doing="features", kept=kept)
+        report_missing("could not be read, and the gates are fitted without them", unread, of=len(chosen))
+        sets = (of_kind <= kinds.index("tilted"), of_kind == kinds.index("turned"))
+        foreign = (of_kind == kinds.index("no hand")) & rows.columns["hand"]
+        found = tuple(np.asarray(rows.columns["features"][rows.done & which]) for which in (*sets, foreign))
+        if not all(map(len, found)):
+            raise BadConfigurationError("no hand is left to fit the gates on")
+        return found
+
+    def _frame(self, index: int, kind: str, unread: list[str]) -> Image | None:
+        radiograph = self.radiographs[index]
+        try:
+            return CHANGES[kind](radiograph.frame(), np.random.default_rng((self.seed, int(index))))
+        except (InvalidRadiographError, OSError) as error:
+            LOG.warning("%s: %s", radiograph.id, error)
+            unread.append(radiograph.id)
+            return None
 
 
 def thresholds(

@@ -1,6 +1,6 @@
 """Measures exported models on real radiographs: the figures of their cards, each with the name of its set."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +40,6 @@ class OnnxModel:
             for start in range(0, len(images), step)
         ]
         return {name: np.concatenate([part[i] for part in parts]) for i, name in enumerate(names)}
-
-    def stream(self, batches: Iterable[NDArray[np.float32]], names: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-        """The outputs of these names for images that come in `batches` of (n, S, S), one after another."""
-        parts = [[outputs[name] for name in names] for outputs in map(self, batches)]
-        return {name: np.concatenate(part) for name, part in zip(names, zip(*parts, strict=True), strict=True)}
 
 
 def segmenter_dice(model: OnnxModel, pairs: Iterable[MaskedRadiograph]) -> dict[str, float]:

@@ -1,11 +1,10 @@
 """Exports, proves, calibrates and publishes one release: `python -m training.jobs.publish --config FILE`.
 
 The validation part fits the limits of the gates, the calibration part the intervals; the test part is read once.
+`release.png` in the folder `work` shows how well the release reads, and how often what it is sure of holds.
 """
 
-import os
-import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
@@ -13,7 +12,6 @@ from typing import Annotated, Any, Final, Self
 import cv2
 import numpy as np
 import torch
-import yaml
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import nn
@@ -23,22 +21,25 @@ from services.core.adapters.publishing import publish_model, publish_release
 from services.core.adapters.store import Store
 from services.core.domain.contracts import CONTRACTS, ENHANCER, SEGMENTER
 from services.core.domain.gates import GateThresholds
-from services.core.domain.release import Release
+from services.core.domain.release import WEIGHTS, Release
 from training.data.masks import read_masks
-from training.data.radiographs import Dataset, Radiograph, sex_columns
-from training.data.split import MASK_TEST_CSV, read_ids, split_hash
-from training.enhancement.hands import load_enhancer, load_segmenter, made_by
+from training.data.radiographs import Dataset, sex_columns
+from training.data.split import MASK_TEST_CSV, read_ids
+from training.enhancement.hands import load_enhancer, load_segmenter
+from training.enhancement.hands import made_by as made_by_models
 from training.evaluation.calibration import LEVEL
 from training.evaluation.gate_figures import figures_for_card
-from training.evaluation.gating import Chain, fitting_sets, thresholds
+from training.evaluation.gating import Chain, FittingSets, thresholds
 from training.evaluation.measure import OnnxModel, segmenter_dice
 from training.evaluation.typicality import fit_typicality
 from training.jobs.command import JobConfig, command
 from training.models.served import ServedReader, ServedSegmenter
-from training.publish.export import export, parity
+from training.publish.card import descent, origin, revision
 from training.publish.kinds import Kind, Measured, kind_of
 from training.publish.material import MEASURED, Material
+from training.publish.proven import Proven, digest
 from training.publish.reader import Member, read_reader
+from training.publish.readings import TYPICALITY, readings
 from training.publish.store import (
     Attempt,
     check_release,
@@ -47,6 +48,7 @@ from training.publish.store import (
     published_weights,
     store_errors,
 )
+from training.run.advance import Advance, advancing
 from training.run.exits import BadConfigurationError
 from training.transfer.target import AgeTarget, CategoryTarget
 
@@ -55,6 +57,7 @@ NOTICE = (
     "and other non-commercial use; cite Halabi SS et al., Radiology 2018;290(2):498-503. Not a medical device."
 )
 GATING: Final = ("validation", "calibration")
+RELEASE_PNG: Final = "release.png"
 
 
 class PublishConfig(JobConfig):
@@ -131,93 +134,117 @@ class PublishConfig(JobConfig):
 
 @store_errors()
 def run(config: PublishConfig) -> None:
-    """Do all of it; nothing is written to the store before everything is proven."""
+    """Do all of it, or go on where it was killed; nothing is written to the store before everything is proven."""
     store = Store(config.store)
     attempt = Attempt(config.work, sha256(config.model_dump_json().encode()).hexdigest())
     if attempt.finished(store, config.release):
         print(f"release {config.release} was published already, by this run before it was stopped")
         return
     check_release(store, config.release, config.signing_key)
-    revision = _revision()
     studied = _studied(config)
-    versions = numbered(store, config.versions, config.models, new=config.weights)
+    made_by = _made_by(config, attempt)
+    own = {name: Proven.kept(config.work / name, made_by, config.work / name / WEIGHTS) for name in config.weights}
+    versions = numbered(store, config.versions, config.models, new=own)
     config = config.model_copy(update={"versions": versions})
     files = published_weights(store, config.versions, config.work / "published")
     if absent := [name for name in config.versions if name not in {*files, *config.weights}]:
         raise BadConfigurationError(f"the store lacks that version of {', '.join(absent)}; or name its weights")
+    cards = {
+        name: origin(config.dataset, config.trained_with[name], seed=config.seed, licence_notice=config.licence_notice)
+        for name in config.weights
+    }
     cv2.setNumThreads(1)
     torch.manual_seed(config.seed)
     radiographs = config.dataset.read()
     preparing = config.segmenter or files[SEGMENTER], config.enhancer or files[ENHANCER]
     material = Material.read(
-        config.hands, made_by(*preparing, config.maximum_structure_change), radiographs, config.target
+        config.hands, made_by_models(*preparing, config.maximum_structure_change), radiographs, config.target
     )
     training = [r for r in radiographs if r.part == "train"]
-    networks = _networks(config, training, files)
-    new = [name for name in networks if name not in files]
-    for name in new:
-        files[name] = config.work / name / "model.onnx"
-        export(networks[name].to(memory_format=torch.contiguous_format), CONTRACTS[name], files[name])
-    agreement = {name: _parity(networks[name], name, files[name], material) for name in networks}
+    new = [name for name in config.weights if name not in files]
 
     kind = config.kind
-    contract = CONTRACTS[kind.model]
-    reader = OnnxModel(contract, files[kind.model])
-    names = contract.outputs[0].name, "typicality"
-    outputs = {part: reader.stream(material.hands(material.of(part)), names) for part in MEASURED}
-    measured = {
-        part: Measured(out[names[0]], material.labels[chosen], material.sexes[chosen])
-        for part, out in outputs.items()
-        for chosen in (material.of(part),)
-    }
-    gates = _gates(config, material, {part: outputs[part]["typicality"] for part in GATING})
-    release = Release(
-        id=config.release,
-        models=config.versions,
-        preprocessing_sha256=preprocessing_sha256(),
-        interval_level=LEVEL,
-        gates=gates,
-        **kind.calibration(measured["validation"], measured["calibration"], measured["test"]),
-    )
-    for name in new:
-        figures = (
-            _read_figures(kind, measured, release)
-            if name == kind.model
-            else _measured(config, name, files[name]) | studied.get(name, {})
+    fitting = FittingSets(training, config.fitting_images, config.seed, config.work / "features", made_by)
+    expected = len(material.rows) + (len(fitting.chosen) if config.members else 0)
+    with advancing(config.work, title="publish", total=expected) as advance:
+        proven = _proven(config, fitting, files, material, advance)
+        files |= {name: proven[name].path for name in new}
+        reader = OnnxModel(CONTRACTS[kind.model], files[kind.model])
+        said_by = f"{digest(files[kind.model])} {material.prepared.made_by}"
+        outputs = readings(reader, material, config.work / "readings", made_by=said_by, advance=advance)
+        of_parts = {part: material.of(part) for part in MEASURED}
+        values = outputs[reader.contract.outputs[0].name]
+        measured = {
+            part: Measured(values[chosen], material.labels[chosen], material.sexes[chosen])
+            for part, chosen in of_parts.items()
+        }
+        release = Release(
+            id=config.release,
+            models=config.versions,
+            preprocessing_sha256=preprocessing_sha256(),
+            interval_level=LEVEL,
+            gates=_gates(config, material, outputs[TYPICALITY]),
+            **kind.calibration(measured["validation"], measured["calibration"], measured["test"]),
         )
-        card = _card(config, training, name)
-        card |= {"git_revision": revision, "metrics": figures, "parity": agreement[name]}
-        publish_model(store, CONTRACTS[name], config.versions[name], files[name], card)
-    attempt.note(store, release)
-    publish_release(store, release, private_key=config.signing_key, current=may_move_pointer(store))
-    attempt.ended()
+        figures = _read_figures(kind, measured, release)
+        kind.draw(measured["test"], figures, release, config.work / RELEASE_PNG)
+        for name in new:
+            if name == kind.model:
+                cards[name] |= descent(config.members, training) | {"metrics": figures}
+            else:
+                cards[name]["metrics"] = _measured(config, name, files[name]) | studied.get(name, {})
+            cards[name]["parity"] = proven[name].parity
+            publish_model(store, CONTRACTS[name], config.versions[name], files[name], cards[name])
+        attempt.note(store, release)
+        publish_release(store, release, private_key=config.signing_key, current=may_move_pointer(store))
+        attempt.ended()
 
 
-def _networks(config: PublishConfig, training: Sequence[Radiograph], files: Mapping[str, Path]) -> dict[str, nn.Module]:
-    """The graphs to export, of models with weights; the reader's with scores of typicality fitted on `training`."""
-    segmenter = load_segmenter(config.segmenter or files[SEGMENTER])
-    enhancer = load_enhancer(config.enhancer or files[ENHANCER])
-    networks: dict[str, nn.Module] = {}
-    if config.segmenter:
-        networks[SEGMENTER] = ServedSegmenter(segmenter)
-    if config.enhancer:
-        networks[ENHANCER] = enhancer
-    if config.members:
-        reader = read_reader(config.members, config.target, sex_columns(training))
+def _made_by(config: PublishConfig, attempt: Attempt) -> str:
+    """What all that is kept in the folder `work` depends on beside the radiographs. Raises BadConfigurationError."""
+    paths = [config.segmenter, config.enhancer, *(path for member in config.members for path in member.weights)]
+    try:
+        weights = [digest(path) for path in paths if path is not None]
+    except OSError as error:
+        raise BadConfigurationError(str(error)) from error
+    return " ".join([attempt.config_sha256, revision(), *weights])
+
+
+def _proven(
+    config: PublishConfig, fitting: FittingSets, files: Mapping[str, Path], material: Material, advance: Advance
+) -> dict[str, Proven]:
+    """The models with weights, exported; the reader's with scores of typicality fitted on radiographs of training.
+
+    A version that is published already must be this network's.
+    """
+    kind, result = config.kind, dict[str, Proven]()
+
+    def network(name: str) -> nn.Module:
+        segmenter = load_segmenter(config.segmenter or files[SEGMENTER])
+        enhancer = load_enhancer(config.enhancer or files[ENHANCER])
+        if name == SEGMENTER:
+            return ServedSegmenter(segmenter)
+        if name == ENHANCER:
+            return enhancer
+        reader = read_reader(config.members, config.target, sex_columns(fitting.radiographs))
         chain = Chain(segmenter, enhancer, reader, config.maximum_structure_change)
-        sets = fitting_sets(chain, training, count=config.fitting_images, seed=config.seed)
-        kind = config.kind
-        networks[kind.model] = ServedReader(reader, fit_typicality(*sets), scale=kind.scale, offset=kind.offset)
-    return networks
+        typicality = fit_typicality(*fitting.features(chain, advance))
+        return ServedReader(reader, typicality, scale=kind.scale, offset=kind.offset)
 
-
-def _parity(network: nn.Module, name: str, path: Path, material: Material) -> dict[str, float]:
-    """How far an ONNX file is from torch, on hands at the model's size; a published version must be this network's."""
-    contract = CONTRACTS[name]
-    side = contract.inputs[0].dims[-1]
-    examples = next(material.hands(material.of("validation")))
-    inputs = np.stack([cv2.resize(hand, (side, side))[None] for hand in examples])
-    return parity(network.to(memory_format=torch.contiguous_format), contract, path, inputs)
+    for name in config.weights:
+        folder, published = config.work / name, files.get(name)
+        kept = Proven.kept(folder, fitting.made_by, published or folder / WEIGHTS)
+        if kept and name == kind.model:
+            advance(len(fitting.chosen), doing="features", kept=True)
+        result[name] = kept or Proven.of(
+            network(name),
+            CONTRACTS[name],
+            folder,
+            made_by=fitting.made_by,
+            published=published,
+            images=material.examples(CONTRACTS[name].inputs[0].dims[-1]),
+        )
+    return result
 
 
 def _read_figures(kind: Kind, measured: Mapping[str, Measured], release: Release) -> dict[str, dict[str, Any]]:
@@ -245,15 +272,14 @@ def _studied(config: PublishConfig) -> dict[str, dict[str, Any]]:
     return {ENHANCER: {"gate": figures_for_card(config.enhancement_study, config.enhancer, limit=limit)}}
 
 
-def _gates(config: PublishConfig, material: Material, typicality: Mapping[str, NDArray[np.float32]]) -> GateThresholds:
-    """The gates' limits, from scores of typicality (n, m) and the other figures of the parts that fit them."""
-    of_parts = [material.of(part) for part in typicality]
+def _gates(config: PublishConfig, material: Material, typicality: NDArray[np.float32]) -> GateThresholds:
+    """The gates' limits, from scores of typicality (N, m) of all of `material` and the other figures of GATING."""
+    chosen = material.of(*GATING)
     contrast, fraction, certainty = (
-        np.concatenate([material.numbers(column, chosen) for chosen in of_parts])
-        for column in ("contrast", "fraction", "certainty")
+        material.numbers(column, chosen) for column in ("contrast", "fraction", "certainty")
     )
     return thresholds(
-        np.concatenate(list(typicality.values())),
+        typicality[chosen],
         fraction,
         certainty,
         contrast,
@@ -262,34 +288,6 @@ def _gates(config: PublishConfig, material: Material, typicality: Mapping[str, N
         maximum_interval_width_months=config.maximum_interval_width_months,
         maximum_structure_change=config.maximum_structure_change,
     )
-
-
-def _card(config: PublishConfig, training: Sequence[Radiograph], name: str) -> dict[str, Any]:
-    """What a version was made from and with; the reader's also names its training radiographs."""
-    card = {
-        "trained_with": [yaml.safe_load(path.read_text()) for path in config.trained_with[name]],
-        "seed": config.seed,
-        "data_sha256": sha256(config.dataset.labels.read_bytes()).hexdigest(),
-        "split_sha256": split_hash(config.dataset.split),
-        "licence_notice": config.licence_notice,
-    }
-    if name == config.kind.model:
-        ids = {radiograph.id for radiograph in training}
-        card["training_ids"] = sorted(ids.union(*(member.training_ids() for member in config.members)))
-        card["members"] = [member.card() for member in config.members]
-    return card
-
-
-def _revision() -> str:
-    """The revision of this code: images, which hold no history, have it in the environment."""
-    if known := os.environ.get("SOURCE_REVISION", ""):
-        return known
-    try:
-        return subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()  # noqa: S607
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise BadConfigurationError(
-            "SOURCE_REVISION does not say what this code is, and there is no git history"
-        ) from error
 
 
 if __name__ == "__main__":

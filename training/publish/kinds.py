@@ -1,7 +1,9 @@
 """What differs between a release that reads ages and one that tells classes apart: model, figures and calibration."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from services.core.domain.release import ClassCalibration, Release
 from training.evaluation.calibration import band_scales, fit_temperature, interval_cells, set_probability
 from training.evaluation.measure import age_metrics, interval_metrics
 from training.models.regressor import AGE_MEAN_MONTHS, AGE_SCALE_MONTHS
+from training.publish.plots import draw_ages, draw_classes
 from training.transfer.target import AgeTarget, CategoryTarget
 
 
@@ -47,6 +50,10 @@ class Kind(ABC):
         """Fields of the release: how sure its answers are."""
 
     @abstractmethod
+    def draw(self, measured: Measured, figures: Mapping[str, Mapping[str, Any]], release: Release, path: Path) -> None:
+        """A picture of the test part, `measured`, and of the figures of all. Raises StoreUnwritableError."""
+
+    @abstractmethod
     def coverage(self, measured: Measured, release: Release) -> dict[str, Any]:
         """How often what the release is sure of holds on one part, for the card."""
 
@@ -65,6 +72,12 @@ class AgeKind(Kind):
             "interval_cells": interval_cells(*_doubles(calibration), scales),
             "baseline_mae_months": float(self.figures(test)["mae_months"]),
         }
+
+    @override
+    def draw(self, measured: Measured, figures: Mapping[str, Mapping[str, Any]], release: Release, path: Path) -> None:
+        del release
+        ages = measured.outputs[np.arange(len(measured.labels)), measured.sexes]
+        draw_ages(ages, measured.labels, figures, path)
 
     @override
     def coverage(self, measured: Measured, release: Release) -> dict[str, Any]:
@@ -100,6 +113,13 @@ class ClassKind(Kind):
         given = softmax(calibration.outputs, temperature)
         least = set_probability(given[np.arange(len(given)), calibration.labels.astype(np.intp)])
         return {"classes": ClassCalibration(self.classes, temperature, least)}
+
+    @override
+    def draw(self, measured: Measured, figures: Mapping[str, Mapping[str, Any]], release: Release, path: Path) -> None:
+        assert release.classes is not None
+        given = softmax(measured.outputs, release.classes.temperature)
+        title = f"test part: accuracy {figures['test']['accuracy']:.3f}"
+        draw_classes(given, measured.labels.astype(np.intp), self.classes, title, path)
 
     @override
     def coverage(self, measured: Measured, release: Release) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -55,12 +56,22 @@ class Material:
         """Which radiographs (N,) are in these parts."""
         return np.isin(self.parts, parts)
 
-    def hands(self, chosen: NDArray[np.bool_]) -> Iterator[NDArray[np.float32]]:
+    @property
+    def ids(self) -> list[str]:
+        """Names of the radiographs (N)."""
+        return [self.prepared.ids[row] for row in self.rows]
+
+    def hands(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> Iterator[NDArray[np.float32]]:
         """Prepared hands in [0, 1], at most BATCH at a time, (n, S, S)."""
         rows = self.rows[chosen]
         for start in range(0, len(rows), BATCH):
             hands = self.prepared.columns["enhanced"][rows[start : start + BATCH]]
             yield np.asarray(hands, np.float32) / np.float32(255)
+
+    def examples(self, side_px: int) -> NDArray[np.float32]:
+        """A few hands of the validation part (n, 1, side_px, side_px), to compare a model's outputs on."""
+        hands = next(self.hands(self.of("validation")))
+        return np.stack([cv2.resize(hand, (side_px, side_px))[None] for hand in hands])
 
     def numbers(self, column: str, chosen: NDArray[np.bool_]) -> NDArray[np.float32]:
         """One number (n,) of each."""

@@ -1,13 +1,13 @@
 """What the publishing job asks of the model store before it starts, and how it tells what the store answers."""
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from services.core.adapters.model_repository import RELEASES, ROUTING
+from services.core.adapters.model_repository import RELEASES, ROUTING, card_of
 from services.core.adapters.publishing import manifest_path, next_version, read_current, read_release, set_current
 from services.core.adapters.release_manifest import release_to_json
 from services.core.adapters.signing import sign
@@ -20,6 +20,7 @@ from services.core.errors import (
     StoreUnavailableError,
     UnknownReleaseError,
 )
+from training.publish.proven import Proven, digest
 from training.run.exits import BadConfigurationError, FailedError, StoreUnwritableError
 
 NOTE: Final = "publishing.json"
@@ -54,17 +55,30 @@ def may_move_pointer(store: Store) -> bool:
     return not store.exists(f"{RELEASES}/{ROUTING}.json")
 
 
-def numbered(store: Store, given: Mapping[str, int], models: Sequence[str], *, new: Collection[str]) -> dict[str, int]:
+def numbered(
+    store: Store, given: Mapping[str, int], models: Sequence[str], *, new: Mapping[str, Proven | None]
+) -> dict[str, int]:
     """The version of each model: the one that is given, the next that is free for `new` ones, else the one that serves.
 
+    Of a new one that this run had proven before it was killed, the last version is taken if it is that file already.
     Raises BadConfigurationError where nothing serves that could be taken, and as the store does.
     """
     current = read_current(store)
     serving = read_release(store, current).models if current else {}
-    versions = serving | {model: next_version(store, model) for model in models if model in new} | dict(given)
+    numbers = {model: _of_new(store, model, proven) for model, proven in new.items() if model not in given}
+    versions = serving | numbers | dict(given)
     if absent := [model for model in models if model not in versions]:
         raise BadConfigurationError(f"versions: no {', '.join(absent)} serves from the store; say which is to be taken")
     return {model: versions[model] for model in models}
+
+
+def _of_new(store: Store, model: str, proven: Proven | None) -> int:
+    free = next_version(store, model)
+    card = f"{model}/{free - 1}/{CARD}"
+    if proven is None or not store.exists(card):
+        return free
+    there = card_of(store.read(card), model, free - 1, place=card)["model_sha256"] == digest(proven.path)
+    return free - 1 if there else free
 
 
 def published_weights(store: Store, versions: Mapping[str, int], folder: Path) -> dict[str, Path]:

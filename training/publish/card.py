@@ -1,0 +1,51 @@
+"""What the card of a version says of how it was made."""
+
+import os
+import subprocess
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from training.data.radiographs import Dataset, Radiograph
+from training.data.split import split_hash
+from training.publish.reader import Member
+from training.run.exits import BadConfigurationError
+
+
+def origin(dataset: Dataset, trained_with: Sequence[Path], *, seed: int, licence_notice: str) -> dict[str, Any]:
+    """The configurations that a version was trained with, the data and the code."""
+    return {
+        "trained_with": [yaml.safe_load(path.read_text()) for path in trained_with],
+        "seed": seed,
+        "data_sha256": sha256(dataset.labels.read_bytes()).hexdigest(),
+        "split_sha256": split_hash(dataset.split),
+        "licence_notice": licence_notice,
+        "git_revision": revision(),
+    }
+
+
+def descent(members: Sequence[Member], training: Sequence[Radiograph]) -> dict[str, Any]:
+    """The networks that a reader consists of, and all radiographs that any of them was trained on."""
+    ids = {radiograph.id for radiograph in training}
+    return {
+        "training_ids": sorted(ids.union(*(member.training_ids() for member in members))),
+        "members": [member.card() for member in members],
+    }
+
+
+def revision() -> str:
+    """The revision of this code: images, which hold no history, have it in the environment.
+
+    Raises BadConfigurationError where neither says it.
+    """
+    if known := os.environ.get("SOURCE_REVISION", ""):
+        return known
+    try:
+        return subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()  # noqa: S607
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise BadConfigurationError(
+            "SOURCE_REVISION does not say what this code is, and there is no git history"
+        ) from error
