@@ -12,6 +12,7 @@ import yaml
 
 torch = pytest.importorskip("torch", reason="needs the training extra: pip install -e '.[training]'")
 
+from tests.kills import kill_at_random, undisturbed  # noqa: E402
 from tests.training.ellipses import draw_ellipses  # noqa: E402
 from training.active_learning.oracles import merged  # noqa: E402
 from training.run.exits import ExitCode  # noqa: E402
@@ -26,8 +27,8 @@ def project(tmp_path):
     return draw_ellipses(tmp_path, COUNT, selection=(0, 1), test=(2, 3))
 
 
-def job(project, *, plan=None, **changes):
-    """The job, to its end."""
+def command(project, *, plan=None, **changes):
+    """The job as a command."""
     dataset = {name: str(project / file) for name, file in
                (("images", "images"), ("labels", "labels.csv"), ("split", "split.csv"))}  # fmt: skip
     values = {
@@ -41,8 +42,12 @@ def job(project, *, plan=None, **changes):
         } | (plan or {}),
     } | changes  # fmt: skip
     (project / "job.yaml").write_text(yaml.safe_dump(values))
-    command = [sys.executable, "-m", "training.jobs.active_learning", "--config", str(project / "job.yaml")]
-    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    return [sys.executable, "-m", "training.jobs.active_learning", "--config", str(project / "job.yaml")]
+
+
+def job(project, **changes):
+    """The job, to its end."""
+    return subprocess.run(command(project, **changes), capture_output=True, text=True, timeout=PATIENCE_S, check=False)
 
 
 def rounds(project):
@@ -93,7 +98,8 @@ def test_people_may_take_their_time(project):
     done = job(project, oracle=oracle)
     assert done.returncode == 0, done.stderr
     assert rounds(project)[0]["labels"] == 4
-    answers = (project / "out" / "answers.csv").read_text().split()
+    header, *answers = (project / "out" / "answers.csv").read_text().split()
+    assert header == "id,annotators,agreement"
     assert sorted(answers) == sorted(f"{id_},2,1.0000" for id_ in asked)
     assert len(list((project / "desk" / "questions").iterdir())) == 2 * (4 + 3)
 
@@ -112,6 +118,22 @@ def test_killed_round_ends_as_if_it_had_not_been(project, tmp_path):
     assert (folder / "query.csv").read_text() == query
     assert sorted((folder / "scores.csv").read_text().split()) == sorted(scores.split())
     assert (folder / "member-0" / "weights.pt").stat().st_mtime_ns == trained
+
+
+def test_killed_at_random_it_ends_as_if_it_had_not_been(project):
+    """Two rounds in one run: the same questions, scores, answers, figures and weights as without a kill."""
+    two = {"plan": {"maximum_labels": 7}, "rounds": 2}
+    seconds = undisturbed(command(project, **two), project / "out")
+    killed = two | {"out": str(project / "killed")}
+    kill_at_random(command(project, **killed), project / "killed", within_s=seconds, times=2)
+    done = job(project, **killed)
+    assert done.returncode == 0, done.stderr
+    first = (f"round-00/{name}" for name in ("figures.json", "scores.csv", "query.csv"))
+    for name in ("start.csv", "answers.csv", *first, "round-01/figures.json"):
+        assert (project / "killed" / name).read_text() == (project / "out" / name).read_text(), name
+    for place in (f"round-01/member-{member}/weights.pt" for member in range(2)):
+        whole, resumed = (torch.load(project / out / place, weights_only=True)["model"] for out in ("out", "killed"))
+        assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
 
 
 def test_broken_radiograph_is_named_and_never_asked(project):

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch", reason="needs the training extra: pip install -e '.[training]'")
 
+from tests.kills import kill_at_random, undisturbed  # noqa: E402
 from training.data.rows import Rows  # noqa: E402
 from training.enhancement.adversary import adversarial_loss, discriminator_loss, reconstruction_loss  # noqa: E402
 from training.enhancement.degrade import Shares  # noqa: E402
@@ -133,8 +134,8 @@ def test_generator_alone_is_trained_without_a_discriminator():
     assert all(torch.equal(value, before[name]) for name, value in alone.discriminator.state_dict().items())
 
 
-def job(folder, **changes):
-    """The job, to its end, on ten prepared hands of 32 px."""
+def command(folder, **changes):
+    """The job as a command, on ten prepared hands of 32 px."""
     ids = [str(i) for i in range(10)]
     rows = Rows.make(folder / "hands", ids, {"segmented": ((32, 32), "uint8")}, made_by="test")
     rows.write(np.arange(10), segmented=hands(10, side=32))
@@ -145,8 +146,12 @@ def job(folder, **changes):
         "adversarial_weight": 0.05, "collimation_share": 0.5, "inversion_share": 0.5, "validate_every": 2,
     } | changes  # fmt: skip
     (folder / "enhancer.yaml").write_text(yaml.safe_dump(values))
-    command = [sys.executable, "-m", "training.jobs.enhancer", "--config", str(folder / "enhancer.yaml")]
-    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    return [sys.executable, "-m", "training.jobs.enhancer", "--config", str(folder / "enhancer.yaml")]
+
+
+def job(folder, **changes):
+    """The job, to its end."""
+    return subprocess.run(command(folder, **changes), capture_output=True, text=True, timeout=PATIENCE_S, check=False)
 
 
 def test_job_trains_and_draws_its_curves(tmp_path):
@@ -158,6 +163,18 @@ def test_job_trains_and_draws_its_curves(tmp_path):
     best = torch.load(tmp_path / "out" / "weights.pt", weights_only=True)
     assert best["selection_l1"] == min(entry["validation_l1"] for entry in entries)
     assert (tmp_path / "out" / "curves.png").stat().st_size > 1000
+
+
+def test_killed_at_random_it_ends_with_the_same_weights(tmp_path):
+    """The same bytes as an undisturbed run, of both networks; a checkpoint follows every step."""
+    steps = {"steps": 12, "validate_every": 3}
+    seconds = undisturbed(command(tmp_path, **steps), tmp_path / "out" / "tensorboard")
+    killed = {**steps, "out": str(tmp_path / "killed"), "checkpoint_every_s": 0.01}
+    kill_at_random(command(tmp_path, **killed), tmp_path / "killed" / "tensorboard", within_s=seconds, times=2)
+    assert job(tmp_path, **killed).returncode == 0
+    for name, key in (("weights.pt", "model"), ("last.pt", "learner")):
+        whole, resumed = (torch.load(tmp_path / out / name, weights_only=True)[key] for out in ("out", "killed"))
+        torch.testing.assert_close(resumed, whole, rtol=0, atol=0)
 
 
 def test_a_share_is_no_more_than_all(tmp_path):

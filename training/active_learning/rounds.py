@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -25,6 +25,7 @@ from training.models.segmenter import FCDenseNet
 from training.run.exits import BadConfigurationError, WaitingForLabels
 
 Frame = NDArray[np.float32]
+ANSWERED: Final = ("id", "annotators", "agreement")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,15 +102,18 @@ class Rounds:
             self._outline_file(id_).parent.mkdir(parents=True, exist_ok=True)
             partial = self._outline_file(id_).with_suffix(".partial")
             partial.write_bytes(file.tobytes())
-            partial.replace(self._outline_file(id_))
             self._log_answer(id_, answer)
+            partial.replace(self._outline_file(id_))
         if missing := [id_ for id_ in ids if id_ not in answers]:
             some = ", ".join(missing[:5])
             raise WaitingForLabels(f"{len(missing)} outlines are awaited: {some}{', ...' if len(missing) > 5 else ''}")
 
     def _log_answer(self, id_: str, answer: Answer) -> None:
-        with (self.folder / "answers.csv").open("a", newline="") as file:
-            csv.writer(file).writerow([id_, answer.annotators, f"{answer.agreement:.4f}"])
+        """Before the answer is kept: a killed run may log one twice, which is then one line, but none goes missing."""
+        path = self.folder / "answers.csv"
+        known = {row["id"]: row for row in read_table(path, ANSWERED)} if path.exists() else {}
+        known[id_] = dict(zip(ANSWERED, (id_, str(answer.annotators), f"{answer.agreement:.4f}"), strict=True))
+        _write(path, "".join(f"{','.join(row)}\n" for row in (ANSWERED, *(tuple(r.values()) for r in known.values()))))
 
     def _outline_file(self, id_: str) -> Path:
         return self.folder / "outlines" / f"{id_}.png"
