@@ -20,6 +20,7 @@ from tests.models import hand_picture, write_repository  # noqa: E402
 from training.data.masks import read_masks  # noqa: E402
 from training.data.rows import Rows  # noqa: E402
 from training.evaluation.measure import OnnxModel, segmenter_dice  # noqa: E402
+from training.jobs import segmenter  # noqa: E402
 from training.models.enhancer import UNetGenerator  # noqa: E402
 from training.models.segmenter import FCDenseNet  # noqa: E402
 from training.publish.material import Material  # noqa: E402
@@ -103,17 +104,40 @@ def test_a_segmenter_is_scored_one_outline_at_a_time(models, tmp_path):
         for number in range(many):
             cv2.imwrite(str(tmp_path / name / f"{number}.png"), image)
         (tmp_path / name / "learnt-from.png").write_bytes(b"no image")
-    segmenter = OnnxModel(CONTRACTS[SEGMENTER], model_file(models, SEGMENTER, 1))
+    model = OnnxModel(CONTRACTS[SEGMENTER], model_file(models, SEGMENTER, 1))
     scores: list[dict[str, float]] = []
 
     def score(count: int) -> int:
         held = set(map(str, range(count)))
-        return peak_bytes(lambda: scores.append(segmenter_dice(segmenter, read_masks(tmp_path, {}, only=held))))
+        return peak_bytes(lambda: scores.append(segmenter_dice(model, read_masks(tmp_path, {}, only=held))))
 
     score(few)
     assert score(many) - score(few) < (many - few) * picture.size * FLOAT_BYTES / 10
     assert [entry["n"] for entry in scores] == [few, many, few]
     assert scores[0]["dice_min"] > 0.95
+
+
+def test_a_segmenter_learns_from_outlines_on_disk(tmp_path):
+    """From 24 outlines as from 6: neither frames nor masks are held while it trains."""
+    few, many = 6, 24
+    picture = np.rint(hand_picture() * 255).astype(np.uint8)
+    (tmp_path / "labels.csv").write_text("id,boneage,male\n0,100,True\n")
+    (tmp_path / "none.csv").write_text("id\n")
+    peaks = []
+    for count in (few, few, many):  # the first time other things are loaded as well
+        masks, out = tmp_path / f"masks-{count}", tmp_path / f"out-{len(peaks)}"
+        for name, image in (("image", picture), ("mask", np.where(picture > 64, 255, 0).astype(np.uint8))):
+            (masks / name).mkdir(parents=True, exist_ok=True)
+            for number in range(count):
+                cv2.imwrite(str(masks / name / f"{number}.png"), image)
+        config = segmenter.SegmenterConfig.model_validate({
+            "dataset": {"images": masks / "image", "labels": tmp_path / "labels.csv"}, "masks": masks, "out": out,
+            "never_train": tmp_path / "none.csv", "seed": 1, "selection_images": 1, "validate_every": 1,
+            "phases": [{"size_px": 64, "steps": 1, "batch_size": 2, "learning_rate": 0.001}],
+        })  # fmt: skip
+        peaks.append(peak_bytes(lambda config=config: segmenter.run(config)))
+        assert torch.load(out / "weights.pt", weights_only=True)["selection_dice"] >= 0
+    assert peaks[2] - peaks[1] < (many - few) * picture.size * FLOAT_BYTES / 10
 
 
 def test_hands_are_prepared_a_few_at_a_time(tmp_path):

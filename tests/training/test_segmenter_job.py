@@ -68,7 +68,7 @@ def outlines(count, *, seed=0):
         top, left = rng.integers(6, 20, 2)
         mask[top : top + 36, left : left + 28] = True
     images = np.where(masks, 200, 40) + rng.normal(0, 6, masks.shape)
-    return Outlines(np.clip(images, 0, 255).astype(np.uint8), masks)
+    return Outlines(np.clip(images, 0, 255).astype(np.uint8), masks, np.arange(len(images)))
 
 
 def test_it_learns():

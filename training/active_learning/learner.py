@@ -1,7 +1,7 @@
 """Trains one segmenter on outlined radiographs, step by step, for `training.run.steps`."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any, Final
@@ -40,25 +40,37 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class Outlines:
-    """Segmenter inputs `images` (N, S, S) uint8 and their masks (N, S, S) bool."""
+    """Segmenter inputs `images` (N, S, S) uint8 and their masks (N, S, S) bool, of which `rows` (n,) are meant.
+
+    The arrays may be mapped from disk: a row is read when it is asked for.
+    """
 
     images: NDArray[np.uint8]
     masks: NDArray[np.bool_]
+    rows: NDArray[np.intp]
 
     @classmethod
-    def of(cls, pairs: Sequence[tuple[Image, NDArray[np.bool_]]]) -> "Outlines":
-        """Pairs of an image in [0, 1] and its mask."""
-        return cls(
-            np.stack([np.rint(image * 255).astype(np.uint8) for image, _ in pairs]),
-            np.stack([mask.astype(bool) for _, mask in pairs]),
-        )
+    def of(cls, pairs: Iterable[tuple[Image, NDArray[np.bool_]]]) -> "Outlines":
+        """Pairs of an image in [0, 1] and its mask, held in memory."""
+        images, masks = zip(*((as_bytes(image), mask.astype(bool)) for image, mask in pairs), strict=True)
+        return cls(np.stack(images), np.stack(masks), np.arange(len(images)))
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.rows)
 
     def pair(self, index: int) -> tuple[Image, NDArray[np.bool_]]:
         """An image in [0, 1] and its mask."""
-        return self.images[index].astype(np.float32) / np.float32(255), self.masks[index]
+        row = self.rows[index]
+        return self.images[row].astype(np.float32) / np.float32(255), np.asarray(self.masks[row])
+
+    def chosen(self, indices: NDArray[np.intp]) -> "Outlines":
+        """Some of them."""
+        return replace(self, rows=self.rows[indices])
+
+
+def as_bytes(image: Image) -> NDArray[np.uint8]:
+    """An image in [0, 1] as it is kept."""
+    return np.rint(image * 255).astype(np.uint8)
 
 
 class SegmenterLearner:

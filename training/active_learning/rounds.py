@@ -55,7 +55,7 @@ class Rounds:
         labelled = self._labelled(number)
         folder = self.folder / f"round-{number:02d}"
         folder.mkdir(parents=True, exist_ok=True)
-        members = self._train(number, Outlines.of([self.outline(id_) for id_ in labelled]))
+        members = self._train(number, Outlines.of(self.outline(id_) for id_ in labelled))
         figures: dict[str, Any] = {"round": number, "labels": len(labelled), **self._dice(members)}
         rest = [id_ for id_ in self.pool if id_ not in set(labelled)]
         figures["converged"] = self._converged([*self.done(), figures], rest)

@@ -98,7 +98,7 @@ def with_fixed_labels(
     It takes as many steps by the same phases, validations and draws. Its first round is kept in `first`, where there is
     one, for others that begin alike. Returns what `simulate` does.
     """
-    outlines = Outlines.of([world.seen(id_) for id_ in labels])
+    outlines = Outlines.of(world.seen(id_) for id_ in labels)
     places = [folder / f"round-{number:02d}" for number in range(plan.rounds)]
     if first is not None:
         places[0] = first

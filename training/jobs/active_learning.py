@@ -55,7 +55,7 @@ def rounds(config: ActiveLearningConfig) -> Rounds:
             raise BadConfigurationError(f"{name}: {config.masks} has no outline of {', '.join(missing[:5])}")
         pairs = read_masks(config.masks, config.dataset.true_shapes(), only=ids)
         size_px = config.plan.size_px
-        sets[name] = Outlines.of([(network_input(p.frame, size_px), square_mask(p.mask, size_px)) for p in pairs])
+        sets[name] = Outlines.of((network_input(p.frame, size_px), square_mask(p.mask, size_px)) for p in pairs)
     if shared := held["selection"] & held["test"]:
         raise BadConfigurationError(f"selection and test share {', '.join(sorted(shared)[:5])}")
     radiographs = [

@@ -250,7 +250,7 @@ def _world(config: LabelStudyConfig, name: str) -> World:
 
 
 def _outlines(pairs: Pairs, size_px: int) -> Outlines:
-    return Outlines.of([(network_input(frame, size_px), square_mask(mask, size_px)) for frame, mask in pairs.values()])
+    return Outlines.of((network_input(frame, size_px), square_mask(mask, size_px)) for frame, mask in pairs.values())
 
 
 if __name__ == "__main__":

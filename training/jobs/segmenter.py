@@ -17,11 +17,12 @@ import torch
 import yaml
 from pydantic import Field
 
+from services.core.adapters.model_repository import preprocessing_sha256
 from services.core.domain.preprocess import SEGMENT_PX, segmenter_input
 from services.core.errors import InvalidRadiographError
-from training.active_learning.learner import Outlines, Phase, SegmenterLearner, new_network
+from training.active_learning.learner import Outlines, Phase, SegmenterLearner, as_bytes, new_network
 from training.active_learning.pseudo_labels import pseudo_label
-from training.data.masks import MaskedRadiograph, read_masks, segmenter_pair
+from training.data.masks import outlined, read_masks, segmenter_pair
 from training.data.radiographs import Dataset, Radiograph, image_files, report_missing
 from training.data.rows import Column, Rows
 from training.data.split import MASK_TEST_CSV, read_ids
@@ -35,11 +36,8 @@ from training.run.steps import run_steps
 
 LOG = logging.getLogger(__name__)
 SIDE: Final = (SEGMENT_PX, SEGMENT_PX)
-PSEUDO_LABELS: Final[dict[str, Column]] = {
-    "image": (SIDE, "uint8"),
-    "mask": (SIDE, "bool"),
-    "agreement": ((), "float32"),
-}
+OUTLINES: Final[dict[str, Column]] = {"image": (SIDE, "uint8"), "mask": (SIDE, "bool")}
+PSEUDO_LABELS: Final[dict[str, Column]] = OUTLINES | {"agreement": ((), "float32")}
 
 
 class PseudoLabelConfig(JobConfig):
@@ -74,17 +72,17 @@ def run(config: SegmenterConfig) -> None:
     cv2.setNumThreads(1)
     network = _network(config)
     held = set(read_ids(config.never_train))
-    outlined = [pair for pair in read_masks(config.masks, config.dataset.true_shapes()) if pair.id not in held]
-    if len(outlined) <= config.selection_images:
-        raise BadConfigurationError(f"{config.masks}: {len(outlined)} outlines leave none to train on")
-    order = np.random.default_rng(0).permutation(len(outlined))  # the same in every run, whatever its seed
+    ids = [id_ for id_ in outlined(config.masks) if id_ not in held]
+    if len(ids) <= config.selection_images:
+        raise BadConfigurationError(f"{config.masks}: {len(ids)} outlines leave none to train on")
+    drawn = _drawn(config, ids)
+    order = np.random.default_rng(0).permutation(len(drawn))  # the same in every run, whatever its seed
     selection, train = order[: config.selection_images], order[config.selection_images :]
-    sources = [_outlines([outlined[i] for i in train])]
-    config.out.mkdir(parents=True, exist_ok=True)
+    sources = [drawn.chosen(train)]
     (config.out / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
     if config.pseudo_labels is not None:
-        drawn = image_files(config.masks / "mask")
-        others = [r for r in config.dataset.read() if r.part == "train" and r.id not in drawn]
+        masks = image_files(config.masks / "mask")
+        others = [r for r in config.dataset.read() if r.part == "train" and r.id not in masks]
         made_by = sha256(config.start_from.read_bytes()).hexdigest() if config.start_from else f"seed {config.seed}"
         sources.append(
             pseudo_labels(
@@ -92,7 +90,7 @@ def run(config: SegmenterConfig) -> None:
             )
         )
     learner = SegmenterLearner(
-        network, sources=sources, selection=_outlines([outlined[i] for i in selection]), phases=config.phases,
+        network, sources=sources, selection=drawn.chosen(selection), phases=config.phases,
         validate_every=config.validate_every, seed=config.seed,
     )  # fmt: skip
     with Journal(config.out, title="segmenter", total=learner.steps) as journal:
@@ -113,9 +111,14 @@ def _network(config: SegmenterConfig) -> FCDenseNet:
     return network
 
 
-def _outlines(pairs: Sequence[MaskedRadiograph]) -> Outlines:
-    both = [segmenter_pair(pair) for pair in pairs]
-    return Outlines.of([(image, mask >= 0.5) for image, mask in both])
+def _drawn(config: SegmenterConfig, ids: Sequence[str]) -> Outlines:
+    """What people outlined, as the network sees it; kept beside the run, and read from there one by one."""
+    kept = Rows.make(config.out / "outlines", ids, OUTLINES, made_by=preprocessing_sha256())
+    missing = {ids[row]: row for row in kept.missing}
+    for pair in read_masks(config.masks, config.dataset.true_shapes(), only=missing):
+        image, mask = segmenter_pair(pair)
+        kept.write(np.array([missing[pair.id]]), image=as_bytes(image)[None], mask=(mask >= 0.5)[None])
+    return Outlines(kept.columns["image"], kept.columns["mask"], np.arange(len(ids)))
 
 
 def pseudo_labels(
@@ -141,7 +144,7 @@ def pseudo_labels(
             continue
         mask, agreement = pseudo_label(network, image)
         kept.write(
-            np.array([row]), image=np.rint(image * 255).astype(np.uint8)[None], mask=mask[None],
+            np.array([row]), image=as_bytes(image)[None], mask=mask[None],
             agreement=np.array([agreement], np.float32),
         )  # fmt: skip
     report_missing("cannot be read", failed, of=len(chosen))
@@ -149,7 +152,7 @@ def pseudo_labels(
     LOG.info("%d of %d outlines agree and are learnt from", len(sure), len(chosen))
     if not len(sure):
         raise BadConfigurationError(f"pseudo_labels: no outline reaches an agreement of {config.agreement}")
-    return Outlines(np.asarray(kept.columns["image"][sure]), np.asarray(kept.columns["mask"][sure]))
+    return Outlines(kept.columns["image"], kept.columns["mask"], sure)
 
 
 if __name__ == "__main__":
