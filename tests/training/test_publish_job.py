@@ -38,12 +38,12 @@ PREPARING = {"hand_segmenter": 2, "radiograph_enhancer": 1}
 
 
 def command(tmp_path, **changes):
-    """The command, with this configuration; without changes, of weights that are none."""
-    weights = {name: tmp_path / f"none-{name}.pt" for name in ("segmenter", "enhancer", "reader")}
-    for path in weights.values():
+    """The command, with this configuration; without changes, of weights and labels that are none."""
+    labels, weights = tmp_path / "none.csv", {n: tmp_path / f"{n}.none" for n in ("segmenter", "enhancer", "reader")}
+    for path in (labels, *weights.values()):
         path.touch()
     values = {
-        "dataset": {"images": "none", "labels": "none.csv"}, "masks": "none", "hands": "none",
+        "dataset": {"images": "none", "labels": str(labels)}, "masks": "none", "hands": "none",
         "store": str(tmp_path / "store"), "work": str(tmp_path / "work"), "release": "2031.1.1",
         "versions": {"hand_segmenter": 1, "radiograph_enhancer": 1, "boneage_regressor": 1},
         "segmenter": str(weights["segmenter"]), "enhancer": str(weights["enhancer"]),

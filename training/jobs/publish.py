@@ -202,12 +202,12 @@ def run(config: PublishConfig) -> None:
 
 def _made_by(config: PublishConfig, attempt: Attempt) -> str:
     """What all that is kept in the folder `work` depends on beside the radiographs. Raises BadConfigurationError."""
-    paths = [config.segmenter, config.enhancer, *(path for member in config.members for path in member.weights)]
+    weights = [config.segmenter, config.enhancer, *(path for member in config.members for path in member.weights)]
     try:
-        weights = [digest(path) for path in paths if path is not None]
+        files = [digest(path) for path in (config.dataset.labels, config.dataset.split, *weights) if path is not None]
     except OSError as error:
         raise BadConfigurationError(str(error)) from error
-    return " ".join([attempt.config_sha256, revision(), *weights])
+    return " ".join([attempt.config_sha256, revision(), *files])
 
 
 def _proven(
