@@ -6,14 +6,18 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the training extra: pip install -e '.[training]'")
 
 from services.core.adapters.store import Store  # noqa: E402
-from services.core.domain.contracts import REGRESSOR  # noqa: E402
+from services.core.domain.contracts import CONTRACTS, REGRESSOR  # noqa: E402
+from services.core.domain.preprocess import HAND_PX  # noqa: E402
 from tests.models import publish_tiny, tiny_release  # noqa: E402
 from training.jobs.transfer import TransferConfig  # noqa: E402
+from training.models.enhancer import UNetGenerator  # noqa: E402
+from training.publish.proven import Proven  # noqa: E402
 from training.publish.published import Published  # noqa: E402
 from training.publish.store import numbered  # noqa: E402
 from training.run.exits import BadConfigurationError  # noqa: E402
@@ -123,7 +127,33 @@ def test_of_several_processes_the_first_says_what_all_start_from(store, tmp_path
 def test_versions_have_numbers_without_being_told(store):
     """New weights take the next that is free, everything else is what serves."""
     models = ("hand_segmenter", "radiograph_enhancer", REGRESSOR)
-    numbers = numbered(store, {"hand_segmenter": 9}, models, new=[REGRESSOR])
+    numbers = numbered(store, {"hand_segmenter": 9}, models, new={REGRESSOR: None})
     assert numbers == {"hand_segmenter": 9, "radiograph_enhancer": 1, REGRESSOR: 2}
     with pytest.raises(BadConfigurationError, match="no hand_classifier serves"):
-        numbered(store, {}, (*models[:2], "hand_classifier"), new=[])
+        numbered(store, {}, (*models[:2], "hand_classifier"), new={})
+
+
+def test_a_version_that_was_written_before_a_kill_keeps_its_number(store, tmp_path):
+    """The file that this run had proven is the store's last version: it takes no second one. Another file does."""
+    models = ("hand_segmenter", "radiograph_enhancer", REGRESSOR)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(store.read(f"{REGRESSOR}/1/model.onnx"))
+    proven = Proven(path, {})
+    assert numbered(store, {}, models, new={REGRESSOR: proven})[REGRESSOR] == 1
+    path.write_bytes(b"of another training")
+    assert numbered(store, {}, models, new={REGRESSOR: proven})[REGRESSOR] == 2
+
+
+def test_what_was_proven_of_other_weights_is_proven_anew(tmp_path):
+    """Nor does a file count that was changed since, or that is no more there."""
+    torch.manual_seed(0)
+    contract, images = CONTRACTS["radiograph_enhancer"], np.zeros((1, 1, HAND_PX, HAND_PX), np.float32)
+    made = Proven.of(UNetGenerator().eval(), contract, tmp_path, made_by="these weights", published=None, images=images)
+    assert Proven.kept(tmp_path, "these weights", made.path) == made
+    assert Proven.kept(tmp_path, "other weights", made.path) is None
+    with pytest.raises(ValueError, match="ONNX differs from torch"):
+        Proven.of(UNetGenerator().eval(), contract, tmp_path, made_by="others", published=made.path, images=images + 1)
+    made.path.write_bytes(made.path.read_bytes()[:-1])
+    assert Proven.kept(tmp_path, "these weights", made.path) is None
+    made.path.unlink()
+    assert Proven.kept(tmp_path, "these weights", made.path) is None
