@@ -14,6 +14,7 @@ import pytest
 
 from services.core.adapters.model_repository import ModelRepository
 from services.core.adapters.publishing import (
+    claims,
     next_version,
     publish_model,
     publish_release,
@@ -286,3 +287,34 @@ def test_a_publisher_that_is_killed_leaves_no_half_version(tmp_path, weights):
     for name in complete:
         assert store.read(f"{ENHANCER}/{name}/model.onnx") == weights.read_bytes()
     publish_model(store, CONTRACTS[ENHANCER], next_version(store, ENHANCER), weights, CARD)
+
+
+def test_a_publisher_that_was_killed_takes_up_its_own_claim(store, weights):
+    """With the token that it had; to another the version is taken."""
+    store.create(f"{ENHANCER}/1/claim", json.dumps({"by": "it, before it was killed", "token": "ours"}).encode())
+    store.replace(f"{ENHANCER}/1/model.onnx", b"half")
+    assert [claims(store, ENHANCER, 1, token) for token in ("ours", "another's")] == [True, False]
+    for token in ("another's", None):
+        with pytest.raises(ReleaseError, match="another publishes this version, or was stopped in it"):
+            publish_model(store, CONTRACTS[ENHANCER], 1, weights, CARD, token=token)
+    publish_model(store, CONTRACTS[ENHANCER], 1, weights, CARD, token="ours")
+    assert store.read(f"{ENHANCER}/1/model.onnx") == weights.read_bytes()
+    assert not claims(store, ENHANCER, 1, "ours")
+    with pytest.raises(ReleaseError, match="is published already"):
+        publish_model(store, CONTRACTS[ENHANCER], 1, weights, CARD, token="ours")
+
+
+def test_a_signature_without_its_manifest_is_gone_on_with_by_the_same_key(store, tmp_path):
+    """A publisher was killed between the two: the same bytes and the same key publish it; nothing else does."""
+    keys, others = make_keys(tmp_path), make_keys(tmp_path, "another")
+    publish_tiny(store, tiny_release())
+    publish_release(store, tiny_release("tiny-2"), private_key=keys.private, current=False)
+    manifest, signature = (store.read(f"releases/tiny-2.{kind}") for kind in ("json", "sig"))
+    store.delete("releases/tiny-2.json")
+    changed = dataclasses.replace(tiny_release("tiny-2"), interval_level=0.8)
+    for release, key in ((tiny_release("tiny-2"), others.private), (changed, keys.private)):
+        with pytest.raises(ReleaseError, match=r"then delete releases/tiny-2\.sig"):
+            publish_release(store, release, private_key=key, current=False)
+    publish_release(store, tiny_release("tiny-2"), private_key=keys.private, current=False)
+    assert store.read("releases/tiny-2.json") == manifest
+    assert store.read("releases/tiny-2.sig") == signature

@@ -9,12 +9,14 @@ torch = pytest.importorskip("torch", reason="needs the training extra: pip insta
 from tests.models import hand_picture  # noqa: E402
 from training.data.radiographs import Radiograph  # noqa: E402
 from training.data.rows import Rows  # noqa: E402
+from training.evaluation import gating  # noqa: E402
 from training.evaluation.gating import Chain, FittingSets  # noqa: E402
 from training.models.enhancer import UNetGenerator  # noqa: E402
 from training.models.regressor import TransferNetwork  # noqa: E402
 from training.models.segmenter import FCDenseNet  # noqa: E402
 from training.run.advance import advancing  # noqa: E402
 from training.run.exits import BadConfigurationError  # noqa: E402
+from training.run.journal import read_journal  # noqa: E402
 
 
 @pytest.fixture
@@ -36,9 +38,9 @@ def chain():
     return Chain(FCDenseNet().eval(), UNetGenerator().eval(), reader, 0.45)
 
 
-def fitted(chain, radiographs, folder):
+def fitted(chain, radiographs, folder, *, made_by="test"):
     """Features of two radiographs of each kind, kept in `folder`."""
-    sets = FittingSets(radiographs, 2, 1, folder / "features", "test")
+    sets = FittingSets(radiographs, 2, 1, folder / "features", made_by)
     with advancing(folder / "log", title="fit", total=len(radiographs)) as advance:
         return sets.features(chain, advance)
 
@@ -55,13 +57,26 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_fitted_on(chain, radiograp
     assert "5.png" in said
 
 
-def test_features_that_are_kept_are_the_same(chain, radiographs, tmp_path):
-    """Begun again, with some of them gone, it ends with the same."""
+def test_features_that_are_kept_are_not_made_again(chain, radiographs, tmp_path, monkeypatch, caplog):
+    """Chunks that are whole stay as they are, the others come out the same; other networks' are all made anew."""
+    monkeypatch.setattr(gating, "CHUNK", 2)
     before = fitted(chain, radiographs, tmp_path)
+    steps = [entry["step"] for entry in read_journal(tmp_path / "log")]
+    assert steps == [2, 4, 6, 8]
     rows = Rows.read(tmp_path / "features", write=True)
-    rows.done[2:] = False
-    rows.columns["features"][2:] = 0
-    for ours, theirs in zip(before, fitted(chain, radiographs, tmp_path), strict=True):
+    rows.columns["features"][:2] += 1
+    rows.done[4:] = False
+    rows.columns["features"][4:] = 0
+    caplog.clear()
+    upright, *others = fitted(chain, radiographs, tmp_path)
+    assert "2 of 8 radiographs could not be read" in caplog.text
+    kept = rows.columns["read"][:2].sum()
+    assert kept > 0
+    np.testing.assert_array_equal(upright[:kept], before[0][:kept] + 1)
+    for ours, theirs in zip([upright[kept:], *others], [before[0][kept:], *before[1:]], strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert [entry["step"] for entry in read_journal(tmp_path / "log")] == steps
+    for ours, theirs in zip(fitted(chain, radiographs, tmp_path, made_by="another"), before, strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
 

@@ -1,5 +1,6 @@
 """Weights of versions in a store: what serves is found, copied once, and compared with its card."""
 
+import json
 import os
 import socket
 import subprocess
@@ -142,6 +143,9 @@ def test_a_version_that_was_written_before_a_kill_keeps_its_number(store, tmp_pa
     assert numbered(store, {}, models, new={REGRESSOR: proven})[REGRESSOR] == 1
     path.write_bytes(b"of another training")
     assert numbered(store, {}, models, new={REGRESSOR: proven})[REGRESSOR] == 2
+    store.create(f"{REGRESSOR}/2/claim", json.dumps({"token": "ours"}).encode())
+    for token, number in (("ours", 2), ("another's", 3)):
+        assert numbered(store, {}, models, new={REGRESSOR: proven}, token=token)[REGRESSOR] == number
 
 
 def test_what_was_proven_of_other_weights_is_proven_anew(tmp_path):

@@ -3,6 +3,7 @@
 import io
 import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,6 +14,9 @@ torch = pytest.importorskip("torch", reason="needs the training extra: pip insta
 
 from tests.kills import kill_at_random, undisturbed  # noqa: E402
 from training.active_learning.learner import Outlines, Phase, SegmenterLearner, mean_dice, new_network  # noqa: E402
+from training.data.rows import Rows  # noqa: E402
+from training.jobs.command import read_config  # noqa: E402
+from training.jobs.segmenter import SegmenterConfig, run  # noqa: E402
 from training.run.journal import read_journal  # noqa: E402
 
 PATIENCE_S = 300
@@ -118,6 +122,22 @@ def test_killed_at_random_it_ends_with_the_same_weights(project):
     whole, resumed = (torch.load(project / out / "weights.pt", weights_only=True) for out in ("out", "killed"))
     assert whole["selection_dice"] == resumed["selection_dice"]
     assert all(torch.equal(value, resumed["model"][name]) for name, value in whole["model"].items())
+
+
+def test_an_outline_that_was_corrected_is_learnt_from(project):
+    """What is kept of the outlines for a run that goes on is of the files as they are."""
+    steps = {"phases": [{"size_px": 32, "steps": 1, "batch_size": 2, "learning_rate": 0.001}]}
+    config = read_config(SegmenterConfig, Path(command(project, **steps)[-1]))
+    outlined = []
+    for _ in range(2):
+        run(config)
+        kept = Rows.read(project / "out" / "outlines")
+        assert kept.done.all()
+        outlined.append(int(kept.columns["mask"][kept.ids.index("1")].sum()))
+        cv2.imwrite(str(project / "masks/mask/1.png"), np.zeros((96, 80), np.uint8))
+        (project / "out" / "last.pt").unlink()
+    assert outlined[0] > 0
+    assert outlined[1] == 0
 
 
 def test_job_trains_and_then_learns_from_its_own_outlines(project):

@@ -4,6 +4,7 @@ import csv
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any, Final
 
@@ -110,10 +111,14 @@ class Rounds:
 
     def _log_answer(self, id_: str, answer: Answer) -> None:
         """Before the answer is kept: a killed run may log one twice, which is then one line, but none goes missing."""
-        path = self.folder / "answers.csv"
-        known = {row["id"]: row for row in read_table(path, ANSWERED)} if path.exists() else {}
-        known[id_] = dict(zip(ANSWERED, (id_, str(answer.annotators), f"{answer.agreement:.4f}"), strict=True))
-        _write(path, "".join(f"{','.join(row)}\n" for row in (ANSWERED, *(tuple(r.values()) for r in known.values()))))
+        path, known = self.folder / "answers.csv", dict[str, list[str]]()
+        if path.exists():
+            with path.open(newline="") as file:
+                known = {row[0]: row for row in csv.reader(file) if row != list(ANSWERED)}
+        known[id_] = [id_, str(answer.annotators), f"{answer.agreement:.4f}"]
+        text = StringIO(newline="")
+        csv.writer(text, lineterminator="\n").writerows([ANSWERED, *known.values()])
+        _write(path, text.getvalue())
 
     def _outline_file(self, id_: str) -> Path:
         return self.folder / "outlines" / f"{id_}.png"

@@ -115,36 +115,38 @@ class FittingSets:
         Radiographs that cannot be read are left out, named and counted. Raises BadConfigurationError where none is
         left, StoreUnwritableError where the features have no room.
         """
-        chosen, kinds, unread = self.chosen, list(CHANGES), list[str]()
+        chosen, kinds = self.chosen, list(CHANGES)
         of_kind = np.arange(len(chosen)) // self.count
-        names = [f"{kinds[k]}: {self.radiographs[index].id}" for k, index in zip(of_kind, chosen, strict=True)]
-        columns: dict[str, Column] = {"features": ((chain.width,), "float32"), "hand": ((), "bool")}
+        ids = [self.radiographs[index].id for index in chosen]
+        names = [f"{kinds[kind]}: {id_}" for kind, id_ in zip(of_kind, ids, strict=True)]
+        columns: dict[str, Column] = {"features": ((chain.width,), "float32"), "hand": ((), "bool"),
+                                      "read": ((), "bool")}  # fmt: skip
         rows = Rows.make(self.folder, names, columns, made_by=self.made_by, anew=True)
         for start in range(0, len(chosen), CHUNK):
             places = np.arange(start, min(start + CHUNK, len(chosen)))
-            kept = bool(rows.done[places].all())
-            if not kept:
-                frames = {place: self._frame(chosen[place], kinds[of_kind[place]], unread) for place in places}
-                there = [place for place, frame in frames.items() if frame is not None]
-                hands = chain.hands(frame for frame in frames.values() if frame is not None)
-                if there:
-                    rows.write(np.array(there), features=chain.features(hands), hand=np.asarray(hands.any(axis=(1, 2))))
+            if not (kept := bool(rows.done[places].all())):
+                frames = [self._frame(chosen[place], kinds[of_kind[place]]) for place in places]
+                read = np.array([frame is not None for frame in frames])
+                hands = np.zeros((len(places), HAND_PX, HAND_PX), np.float32)
+                hands[read] = chain.hands(frame for frame in frames if frame is not None)
+                rows.write(places, features=chain.features(hands), hand=np.asarray(hands.any(axis=(1, 2))), read=read)
             advance(len(places), doing="features", kept=kept)
+        read, hand, features = (np.asarray(rows.columns[name]) for name in ("read", "hand", "features"))
+        unread = [id_ for id_, was in zip(ids, read, strict=True) if not was]
         report_missing("could not be read, and the gates are fitted without them", unread, of=len(chosen))
-        sets = (of_kind <= kinds.index("tilted"), of_kind == kinds.index("turned"))
-        foreign = (of_kind == kinds.index("no hand")) & rows.columns["hand"]
-        found = tuple(np.asarray(rows.columns["features"][rows.done & which]) for which in (*sets, foreign))
+        upright, turns, foreign = (of_kind <= kinds.index("tilted"), of_kind == kinds.index("turned"),
+                                   (of_kind == kinds.index("no hand")) & hand)  # fmt: skip
+        found = tuple(features[read & which] for which in (upright, turns, foreign))
         if not all(map(len, found)):
             raise BadConfigurationError("no hand is left to fit the gates on")
         return found
 
-    def _frame(self, index: int, kind: str, unread: list[str]) -> Image | None:
+    def _frame(self, index: int, kind: str) -> Image | None:
         radiograph = self.radiographs[index]
         try:
             return CHANGES[kind](radiograph.frame(), np.random.default_rng((self.seed, int(index))))
         except (InvalidRadiographError, OSError) as error:
             LOG.warning("%s: %s", radiograph.id, error)
-            unread.append(radiograph.id)
             return None
 
 

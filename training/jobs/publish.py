@@ -4,7 +4,7 @@ The validation part fits the limits of the gates, the calibration part the inter
 `release.png` in the folder `work` shows how well the release reads, and how often what it is sure of holds.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
@@ -34,7 +34,7 @@ from training.evaluation.measure import OnnxModel, segmenter_dice
 from training.evaluation.typicality import fit_typicality
 from training.jobs.command import JobConfig, command
 from training.models.served import ServedReader, ServedSegmenter
-from training.publish.card import descent, origin, revision
+from training.publish.card import code, descent, origin
 from training.publish.kinds import Kind, Measured, kind_of
 from training.publish.material import MEASURED, Material
 from training.publish.proven import Proven, digest
@@ -49,6 +49,7 @@ from training.publish.store import (
     store_errors,
 )
 from training.run.advance import Advance, advancing
+from training.run.claim import claimed
 from training.run.exits import BadConfigurationError
 from training.transfer.target import AgeTarget, CategoryTarget
 
@@ -141,27 +142,37 @@ def run(config: PublishConfig) -> None:
         print(f"release {config.release} was published already, by this run before it was stopped")
         return
     check_release(store, config.release, config.signing_key)
+    with claimed(config.work) as ours:
+        if not ours:
+            raise BadConfigurationError(f"{config.work}: another publishes from this folder; name one for each")
+        _publish(config, store, attempt)
+
+
+def _publish(config: PublishConfig, store: Store, attempt: Attempt) -> None:
+    (config.work / RELEASE_PNG).unlink(missing_ok=True)
     studied = _studied(config)
-    made_by = _made_by(config, attempt)
-    own = {name: Proven.kept(config.work / name, made_by, config.work / name / WEIGHTS) for name in config.weights}
-    versions = numbered(store, config.versions, config.models, new=own)
-    config = config.model_copy(update={"versions": versions})
-    files = published_weights(store, config.versions, config.work / "published")
-    if absent := [name for name in config.versions if name not in {*files, *config.weights}]:
+    others = [model for model in config.models if model not in config.weights]
+    versions = numbered(store, {m: n for m, n in config.versions.items() if m in others}, others)
+    files = published_weights(store, versions, config.work / "published")
+    if absent := [name for name in others if name not in files]:
         raise BadConfigurationError(f"the store lacks that version of {', '.join(absent)}; or name its weights")
+    preparing = config.segmenter or files[SEGMENTER], config.enhancer or files[ENHANCER]
+    made_by = _made_by(config, preparing)
+    own = {name: Proven.kept(config.work / name, made_by, config.work / name / WEIGHTS) for name in config.weights}
+    versions |= numbered(store, config.versions, list(config.weights), new=own, token=attempt.token)
+    files |= published_weights(store, {name: versions[name] for name in config.weights}, config.work / "published")
+    new = [name for name in config.weights if name not in files]
     cards = {
         name: origin(config.dataset, config.trained_with[name], seed=config.seed, licence_notice=config.licence_notice)
-        for name in config.weights
+        for name in new
     }
     cv2.setNumThreads(1)
     torch.manual_seed(config.seed)
     radiographs = config.dataset.read()
-    preparing = config.segmenter or files[SEGMENTER], config.enhancer or files[ENHANCER]
     material = Material.read(
         config.hands, made_by_models(*preparing, config.maximum_structure_change), radiographs, config.target
     )
     training = [r for r in radiographs if r.part == "train"]
-    new = [name for name in config.weights if name not in files]
 
     kind = config.kind
     fitting = FittingSets(training, config.fitting_images, config.seed, config.work / "features", made_by)
@@ -169,45 +180,50 @@ def run(config: PublishConfig) -> None:
     with advancing(config.work, title="publish", total=expected) as advance:
         proven = _proven(config, fitting, files, material, advance)
         files |= {name: proven[name].path for name in new}
-        reader = OnnxModel(CONTRACTS[kind.model], files[kind.model])
-        said_by = f"{digest(files[kind.model])} {material.prepared.made_by}"
-        outputs = readings(reader, material, config.work / "readings", made_by=said_by, advance=advance)
-        of_parts = {part: material.of(part) for part in MEASURED}
-        values = outputs[reader.contract.outputs[0].name]
-        measured = {
-            part: Measured(values[chosen], material.labels[chosen], material.sexes[chosen])
-            for part, chosen in of_parts.items()
-        }
-        release = Release(
-            id=config.release,
-            models=config.versions,
-            preprocessing_sha256=preprocessing_sha256(),
-            interval_level=LEVEL,
-            gates=_gates(config, material, outputs[TYPICALITY]),
-            **kind.calibration(measured["validation"], measured["calibration"], measured["test"]),
-        )
-        figures = _read_figures(kind, measured, release)
-        kind.draw(measured["test"], figures, release, config.work / RELEASE_PNG)
-        for name in new:
-            if name == kind.model:
-                cards[name] |= descent(config.members, training) | {"metrics": figures}
-            else:
-                cards[name]["metrics"] = _measured(config, name, files[name]) | studied.get(name, {})
-            cards[name]["parity"] = proven[name].parity
-            publish_model(store, CONTRACTS[name], config.versions[name], files[name], cards[name])
-        attempt.note(store, release)
-        publish_release(store, release, private_key=config.signing_key, current=may_move_pointer(store))
-        attempt.ended()
+        contract, path = CONTRACTS[kind.model], files[kind.model]
+        reader, folder = OnnxModel(contract, path), config.work / "readings"
+        outputs = readings(reader, material, folder, reader_sha256=digest(path), advance=advance)
+    values = outputs[contract.outputs[0].name]
+    measured = {
+        part: Measured(values[chosen], material.labels[chosen], material.sexes[chosen])
+        for part in MEASURED
+        for chosen in (material.of(part),)
+    }
+    release = Release(
+        id=config.release,
+        models={name: versions[name] for name in config.models},
+        preprocessing_sha256=preprocessing_sha256(),
+        interval_level=LEVEL,
+        gates=_gates(config, material, outputs[TYPICALITY]),
+        **kind.calibration(measured["validation"], measured["calibration"], measured["test"]),
+    )
+    figures = {part: kind.figures(values) for part, values in measured.items()}
+    figures["test"]["coverage"] = kind.coverage(measured["test"], release)
+    kind.draw(measured["test"], figures, release, config.work / RELEASE_PNG)
+    for name in new:
+        if name == kind.model:
+            cards[name] |= descent(config.members, training) | {"metrics": figures}
+        else:
+            cards[name]["metrics"] = _measured(config, name, files[name]) | studied.get(name, {})
+        cards[name]["parity"] = proven[name].parity
+        publish_model(store, CONTRACTS[name], versions[name], files[name], cards[name], token=attempt.token)
+    attempt.note(store, release)
+    publish_release(store, release, private_key=config.signing_key, current=may_move_pointer(store))
+    attempt.ended()
 
 
-def _made_by(config: PublishConfig, attempt: Attempt) -> str:
+def _made_by(config: PublishConfig, preparing: Sequence[Path]) -> str:
     """What all that is kept in the folder `work` depends on beside the radiographs. Raises BadConfigurationError."""
-    weights = [config.segmenter, config.enhancer, *(path for member in config.members for path in member.weights)]
+    dataset = config.dataset
+    weights = [path for member in config.members for path in member.weights]
     try:
-        files = [digest(path) for path in (config.dataset.labels, config.dataset.split, *weights) if path is not None]
+        files = [digest(path) for path in (dataset.labels, dataset.split, dataset.sizes, *preparing, *weights) if path]
     except OSError as error:
         raise BadConfigurationError(str(error)) from error
-    return " ".join([attempt.config_sha256, revision(), *files])
+    settings = config.model_dump_json(
+        include={"dataset", "backbone", "ensemble", "target", "maximum_structure_change", "fitting_images", "seed"}
+    )
+    return " ".join([settings, code(), *files])
 
 
 def _proven(
@@ -232,6 +248,7 @@ def _proven(
         return ServedReader(reader, typicality, scale=kind.scale, offset=kind.offset)
 
     for name in config.weights:
+        advance(0, doing="exporting", kept=True)
         folder, published = config.work / name, files.get(name)
         kept = Proven.kept(folder, fitting.made_by, published or folder / WEIGHTS)
         if kept and name == kind.model:
@@ -245,13 +262,6 @@ def _proven(
             images=material.examples(CONTRACTS[name].inputs[0].dims[-1]),
         )
     return result
-
-
-def _read_figures(kind: Kind, measured: Mapping[str, Measured], release: Release) -> dict[str, dict[str, Any]]:
-    """Figures of the reader by part; of the test part also how often what the release is sure of holds."""
-    figures = {part: kind.figures(values) for part, values in measured.items()}
-    figures["test"]["coverage"] = kind.coverage(measured["test"], release)
-    return figures
 
 
 def _measured(config: PublishConfig, name: str, path: Path) -> dict[str, Any]:
@@ -275,14 +285,9 @@ def _studied(config: PublishConfig) -> dict[str, dict[str, Any]]:
 def _gates(config: PublishConfig, material: Material, typicality: NDArray[np.float32]) -> GateThresholds:
     """The gates' limits, from scores of typicality (N, m) of all of `material` and the other figures of GATING."""
     chosen = material.of(*GATING)
-    contrast, fraction, certainty = (
-        material.numbers(column, chosen) for column in ("contrast", "fraction", "certainty")
-    )
     return thresholds(
         typicality[chosen],
-        fraction,
-        certainty,
-        contrast,
+        *(material.numbers(column, chosen) for column in ("fraction", "certainty", "contrast")),
         refused_share=config.refused_share,
         turned_share=config.turned_share,
         maximum_interval_width_months=config.maximum_interval_width_months,

@@ -113,7 +113,13 @@ def _network(config: SegmenterConfig) -> FCDenseNet:
 
 def _drawn(config: SegmenterConfig, ids: Sequence[str]) -> Outlines:
     """What people outlined, as the network sees it; kept beside the run, and read from there one by one."""
-    kept = Rows.make(config.out / "outlines", ids, OUTLINES, made_by=preprocessing_sha256())
+    seen = sha256(preprocessing_sha256().encode())
+    for files in (image_files(config.masks / "image"), image_files(config.masks / "mask")):
+        for id_ in ids:
+            seen.update(files[id_].read_bytes())
+    if config.dataset.sizes is not None:
+        seen.update(config.dataset.sizes.read_bytes())
+    kept = Rows.make(config.out / "outlines", ids, OUTLINES, made_by=seen.hexdigest(), anew=True)
     missing = {ids[row]: row for row in kept.missing}
     for pair in read_masks(config.masks, config.dataset.true_shapes(), only=missing):
         image, mask = segmenter_pair(pair)

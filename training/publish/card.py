@@ -36,6 +36,14 @@ def descent(members: Sequence[Member], training: Sequence[Radiograph]) -> dict[s
     }
 
 
+def code() -> str:
+    """The revision of this code, and what was changed since."""
+    known = revision()
+    if os.environ.get("SOURCE_REVISION", ""):
+        return known
+    return f"{known} {sha256(_git('diff', 'HEAD').encode()).hexdigest()}"
+
+
 def revision() -> str:
     """The revision of this code: images, which hold no history, have it in the environment.
 
@@ -44,8 +52,12 @@ def revision() -> str:
     if known := os.environ.get("SOURCE_REVISION", ""):
         return known
     try:
-        return subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()  # noqa: S607
+        return _git("rev-parse", "HEAD").strip()
     except (OSError, subprocess.CalledProcessError) as error:
         raise BadConfigurationError(
             "SOURCE_REVISION does not say what this code is, and there is no git history"
         ) from error
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout  # noqa: S603, S607

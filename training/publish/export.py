@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from services.core.domain.contracts import ModelContract
+from training.run.room import whole
 
 OPSET: Final = 18
 RELATIVE_TOLERANCE: Final = 1e-4
@@ -21,23 +22,26 @@ AGE_ABSOLUTE: Final = "age_months_absolute"
 
 
 def export(network: nn.Module, contract: ModelContract, path: Path) -> None:
-    """Write `network` (in evaluation mode) as one ONNX file with the contract's names and a free batch size."""
+    """Write `network` (in evaluation mode) as one ONNX file with the contract's names and a free batch size.
+
+    The file is whole or not there. Raises StoreUnwritableError.
+    """
     network.eval()
     (source,) = contract.inputs
     example = torch.rand(2, *source.dims)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.onnx.export(
+    program = torch.onnx.export(
         network,
         (example,),
-        str(path),
         input_names=[source.name],
         output_names=[spec.name for spec in contract.outputs],
         dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=64)},),
         opset_version=OPSET,
-        external_data=False,
         dynamo=True,
         verbose=False,
     )
+    assert program is not None
+    with whole(path) as file:
+        file.write(program.model_proto.SerializeToString())
 
 
 def parity(

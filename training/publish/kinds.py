@@ -75,9 +75,8 @@ class AgeKind(Kind):
 
     @override
     def draw(self, measured: Measured, figures: Mapping[str, Mapping[str, Any]], release: Release, path: Path) -> None:
-        del release
         ages = measured.outputs[np.arange(len(measured.labels)), measured.sexes]
-        draw_ages(ages, measured.labels, figures, path)
+        draw_ages(ages, measured.labels, figures, path, release=release.id)
 
     @override
     def coverage(self, measured: Measured, release: Release) -> dict[str, Any]:
@@ -118,8 +117,8 @@ class ClassKind(Kind):
     def draw(self, measured: Measured, figures: Mapping[str, Mapping[str, Any]], release: Release, path: Path) -> None:
         assert release.classes is not None
         given = softmax(measured.outputs, release.classes.temperature)
-        title = f"test part: accuracy {figures['test']['accuracy']:.3f}"
-        draw_classes(given, measured.labels.astype(np.intp), self.classes, title, path)
+        labels, accuracy = measured.labels.astype(np.intp), figures["test"]["accuracy"]
+        draw_classes(given, labels, self.classes, accuracy, path, release=release.id)
 
     @override
     def coverage(self, measured: Measured, release: Release) -> dict[str, Any]:

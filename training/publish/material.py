@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Final, Self
 
@@ -67,6 +68,13 @@ class Material:
         for start in range(0, len(rows), BATCH):
             hands = self.prepared.columns["enhanced"][rows[start : start + BATCH]]
             yield np.asarray(hands, np.float32) / np.float32(255)
+
+    def digest(self) -> str:
+        """SHA-256 of what made the hands, and of the hands themselves."""
+        found = sha256(self.prepared.made_by.encode())
+        for row in self.rows:
+            found.update(self.prepared.columns["enhanced"][row].tobytes())
+        return found.hexdigest()
 
     def examples(self, side_px: int) -> NDArray[np.float32]:
         """A few hands of the validation part (n, 1, side_px, side_px), to compare a model's outputs on."""

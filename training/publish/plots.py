@@ -1,4 +1,4 @@
-"""Draws how well a release reads and how often what it is sure of holds, for people to look at before it serves."""
+"""Draws how well a release reads and how often what it is sure of holds, for people to look at."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,13 +22,18 @@ Figures = Mapping[str, Any]
 
 
 def draw_ages(
-    ages: NDArray[np.floating], reference: NDArray[np.floating], figures: Mapping[str, Figures], path: Path
+    ages: NDArray[np.floating],
+    reference: NDArray[np.floating],
+    figures: Mapping[str, Figures],
+    path: Path,
+    *,
+    release: str,
 ) -> None:
     """Predicted against reference ages (N,) in months of the test part, MAE and coverage by band.
 
     `figures` are those of the cards by part; that of the test part has the coverage. Raises StoreUnwritableError.
     """
-    figure, (scatter, errors, held) = _panels(3)
+    figure, (scatter, errors, held) = _panels(3, release)
     limit = float(max(ages.max(), reference.max())) + 6
     scatter.plot([0, limit], [0, limit], color="0.3", lw=0.8)
     scatter.scatter(reference, ages, s=6, alpha=0.4, lw=0)
@@ -47,13 +52,19 @@ def draw_ages(
 
 
 def draw_classes(
-    probabilities: NDArray[np.floating], labels: NDArray[np.intp], names: Sequence[str], title: str, path: Path
+    probabilities: NDArray[np.floating],
+    labels: NDArray[np.intp],
+    names: Sequence[str],
+    accuracy: float,
+    path: Path,
+    *,
+    release: str,
 ) -> None:
     """Of the test part: how many of each class were taken for which, and how often a probability (N, n) comes true.
 
     Raises StoreUnwritableError.
     """
-    figure, (confusion, reliability) = _panels(2)
+    figure, (confusion, reliability) = _panels(2, release)
     counts = np.zeros((len(names), len(names)), np.int64)
     np.add.at(counts, (labels, probabilities.argmax(axis=1)), 1)
     confusion.imshow(counts, cmap="Blues")
@@ -61,7 +72,7 @@ def draw_classes(
         confusion.text(column, row, str(count), ha="center", va="center",
                        color="white" if 2 * count > counts.max() else "black")  # fmt: skip
     places = range(len(names))
-    confusion.set(xlabel="likeliest class", ylabel="true class", title=title)
+    confusion.set(xlabel="likeliest class", ylabel="true class", title=f"test part: accuracy {accuracy:.3f}")
     confusion.set_xticks(places, names)
     confusion.set_yticks(places, names)
     given, true = probabilities.ravel(), (labels[:, None] == np.arange(len(names))).ravel()
@@ -94,8 +105,9 @@ def _named(band: Figures) -> str:
     return f"{band['low_months']}+" if high is None else f"{band['low_months']} to {high}"
 
 
-def _panels(count: int) -> tuple[Figure, Sequence[Axes]]:
+def _panels(count: int, release: str) -> tuple[Figure, Sequence[Axes]]:
     figure = Figure((PANEL_INCHES * count, PANEL_INCHES), layout="constrained")
+    figure.suptitle(f"release {release}")
     return figure, figure.subplots(1, count)
 
 

@@ -15,18 +15,18 @@ TYPICALITY: Final = "typicality"
 
 
 def readings(
-    reader: OnnxModel, material: Material, folder: Path, *, made_by: str, advance: Advance
+    reader: OnnxModel, material: Material, folder: Path, *, reader_sha256: str, advance: Advance
 ) -> dict[str, NDArray[np.float32]]:
     """The contract's first output and the scores of typicality of all hands of `material`, each (N, n), by name.
 
-    Kept in `folder`; rows that are not `made_by` this are made anew. Raises StoreUnwritableError where there is no
-    room.
+    Kept in `folder`; what another reader said there, or of other hands, is made anew. Raises StoreUnwritableError where
+    there is no room.
     """
     names = reader.contract.outputs[0].name, TYPICALITY
     everything = np.arange(len(material.rows))
     example = reader(next(material.hands(everything[:1])))
     columns: dict[str, Column] = {name: (example[name].shape[1:], "float32") for name in names}
-    rows = Rows.make(folder, material.ids, columns, made_by=made_by, anew=True)
+    rows = Rows.make(folder, material.ids, columns, made_by=f"{reader_sha256} {material.digest()}", anew=True)
     for start in range(0, len(everything), BATCH):
         chosen = everything[start : start + BATCH]
         kept = bool(rows.done[chosen].all())
@@ -34,4 +34,4 @@ def readings(
             outputs = reader(next(material.hands(chosen)))
             rows.write(chosen, **{name: outputs[name] for name in names})
         advance(len(chosen), doing="reading", kept=kept)
-    return {name: np.asarray(rows.columns[name]) for name in names}
+    return {name: np.array(rows.columns[name]) for name in names}

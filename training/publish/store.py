@@ -1,14 +1,23 @@
 """What the publishing job asks of the model store before it starts, and how it tells what the store answers."""
 
 import json
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from services.core.adapters.model_repository import RELEASES, ROUTING, card_of
-from services.core.adapters.publishing import manifest_path, next_version, read_current, read_release, set_current
+from services.core.adapters.publishing import (
+    claims,
+    manifest_path,
+    next_version,
+    read_current,
+    read_release,
+    set_current,
+)
 from services.core.adapters.release_manifest import release_to_json
 from services.core.adapters.signing import sign
 from services.core.adapters.store import Store
@@ -22,8 +31,10 @@ from services.core.errors import (
 )
 from training.publish.proven import Proven, digest
 from training.run.exits import BadConfigurationError, FailedError, StoreUnwritableError
+from training.run.room import whole
 
 NOTE: Final = "publishing.json"
+CLAIMANT: Final = "claimant"
 
 
 @contextmanager
@@ -56,29 +67,35 @@ def may_move_pointer(store: Store) -> bool:
 
 
 def numbered(
-    store: Store, given: Mapping[str, int], models: Sequence[str], *, new: Mapping[str, Proven | None]
+    store: Store,
+    given: Mapping[str, int],
+    models: Sequence[str],
+    *,
+    new: Mapping[str, Proven | None] = MappingProxyType({}),
+    token: str = "",
 ) -> dict[str, int]:
     """The version of each model: the one that is given, the next that is free for `new` ones, else the one that serves.
 
-    Of a new one that this run had proven before it was killed, the last version is taken if it is that file already.
-    Raises BadConfigurationError where nothing serves that could be taken, and as the store does.
+    Of a new one the last version is taken if a run that was killed had published it, what it had proven, or claimed it,
+    with its `token`. Raises BadConfigurationError where nothing serves that could be taken, and as the store does.
     """
     current = read_current(store)
     serving = read_release(store, current).models if current else {}
-    numbers = {model: _of_new(store, model, proven) for model, proven in new.items() if model not in given}
+    numbers = {model: _of_new(store, model, proven, token) for model, proven in new.items() if model not in given}
     versions = serving | numbers | dict(given)
     if absent := [model for model in models if model not in versions]:
         raise BadConfigurationError(f"versions: no {', '.join(absent)} serves from the store; say which is to be taken")
     return {model: versions[model] for model in models}
 
 
-def _of_new(store: Store, model: str, proven: Proven | None) -> int:
+def _of_new(store: Store, model: str, proven: Proven | None, token: str) -> int:
     free = next_version(store, model)
-    card = f"{model}/{free - 1}/{CARD}"
-    if proven is None or not store.exists(card):
-        return free
-    there = card_of(store.read(card), model, free - 1, place=card)["model_sha256"] == digest(proven.path)
-    return free - 1 if there else free
+    last, card = free - 1, f"{model}/{free - 1}/{CARD}"
+    if proven is not None and store.exists(card):
+        own = card_of(store.read(card), model, last, place=card)["model_sha256"] == digest(proven.path)
+    else:
+        own = claims(store, model, last, token)
+    return last if own else free
 
 
 def published_weights(store: Store, versions: Mapping[str, int], folder: Path) -> dict[str, Path]:
@@ -101,6 +118,18 @@ class Attempt:
 
     folder: Path
     config_sha256: str
+
+    @property
+    def token(self) -> str:
+        """By which a claim in the store is known as this folder's, whichever of its runs made it.
+
+        Raises StoreUnwritableError.
+        """
+        path = self.folder / CLAIMANT
+        if not path.exists():
+            with whole(path) as file:
+                file.write(secrets.token_hex(8).encode())
+        return path.read_text()
 
     def note(self, store: Store, release: Release) -> None:
         """To be called last before the release is published. Raises ReleaseError."""

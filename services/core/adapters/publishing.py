@@ -18,7 +18,7 @@ from typing import Final
 
 from services.core.adapters.model_repository import CURRENT, RELEASES, ROUTING, card_of
 from services.core.adapters.release_manifest import RELEASE_ID, release_from_json, release_to_json
-from services.core.adapters.signing import sign
+from services.core.adapters.signing import is_signed_with, sign
 from services.core.adapters.store import Store
 from services.core.adapters.store_errors import EXISTS, told
 from services.core.adapters.triton_config import config_pbtxt
@@ -77,12 +77,19 @@ def next_version(store: Store, model: str) -> int:
 
 
 def publish_model(
-    store: Store, contract: ModelContract, version: int, weights: Path, card: Mapping[str, object]
+    store: Store,
+    contract: ModelContract,
+    version: int,
+    weights: Path,
+    card: Mapping[str, object],
+    *,
+    token: str | None = None,
 ) -> None:
     """Add a version: claimed first, its card written last, since what has no card is no version.
 
-    Raises ModelContractError for weights that do not load or have other tensors than agreed on; ReleaseError where the
-    version exists, is another's, or cannot be written, and then nothing of it stays.
+    A claim with this `token` is of the same publisher, killed before: it goes on. Raises ModelContractError for weights
+    that do not load or have other tensors than agreed on; ReleaseError where the version exists, is another's, or
+    cannot be written, and then nothing of it stays.
     """
     from services.core.adapters.inference_onnxruntime import open_session  # noqa: PLC0415 -- only publishing needs it
 
@@ -90,10 +97,17 @@ def publish_model(
         content = weights.read_bytes()
     open_session(content, contract, threads=1)
     identity = {"model": contract.name, "version": version, "model_sha256": sha256(content).hexdigest()}
-    with _claimed(store, f"{contract.name}/{version}") as folder:
+    with _claimed(store, f"{contract.name}/{version}", token or secrets.token_hex(8)) as folder:
         store.replace(f"{folder}/{WEIGHTS}", content)
         write_configuration(store, contract)
         store.create(f"{folder}/{CARD}", (json.dumps({**card, **identity}, indent=1, default=str) + "\n").encode())
+
+
+def claims(store: Store, model: str, version: int, token: str) -> bool:
+    """Whether a publisher with this token has claimed the version, and not published it yet. Raises ReleaseError."""
+    claim = f"{model}/{version}/{CLAIM}"
+    published = store.exists(f"{model}/{version}/{CARD}")
+    return not published and store.exists(claim) and _token(store.read(claim)) == token
 
 
 def write_configuration(store: Store, contract: ModelContract) -> None:
@@ -114,7 +128,7 @@ def publish_release(store: Store, release: Release, *, private_key: Path | None 
     manifest = release_to_json(release).encode()
     release_from_json(manifest.decode(), source=path)  # what nobody could read is not written
     if private_key is not None:
-        _write_signature(store, release.id, sign(manifest, name=path, private_key=private_key))
+        _write_signature(store, release.id, manifest, private_key)
     try:
         store.create(path, manifest)
     except ReleaseError:
@@ -127,16 +141,18 @@ def publish_release(store: Store, release: Release, *, private_key: Path | None 
     return release
 
 
-def _write_signature(store: Store, release_id: str, signature: bytes) -> None:
-    path = signature_path(release_id)
+def _write_signature(store: Store, release_id: str, manifest: bytes, private_key: Path) -> None:
+    """Sign a manifest; the signature of these very bytes by this key may be there, of a publisher that was killed."""
+    path, name = signature_path(release_id), manifest_path(release_id)
     try:
-        store.create(path, signature)
+        store.create(path, sign(manifest, name=name, private_key=private_key))
     except ReleaseError as error:
         if error.reason != EXISTS:
             raise
-        raise ReleaseError(
-            f"another publishes this release, or was stopped in it: then delete {path}", field=path
-        ) from None
+        if not is_signed_with(manifest, store.read(path), name=name, private_key=private_key):
+            raise ReleaseError(
+                f"another publishes this release, or was stopped in it: then delete {path}", field=path
+            ) from None
 
 
 def _digests(store: Store, release: Release) -> dict[str, str]:
@@ -154,9 +170,9 @@ def _digests(store: Store, release: Release) -> dict[str, str]:
 
 
 @contextmanager
-def _claimed(store: Store, folder: str) -> Iterator[str]:
+def _claimed(store: Store, folder: str, token: str) -> Iterator[str]:
     """Nobody else ever writes into this folder; where that fails, what was written goes, and the claim last."""
-    _take(store, f"{folder}/{CLAIM}")
+    _take(store, f"{folder}/{CLAIM}", token)
     with _undone(store, f"{folder}/{CLAIM}"):
         _check_new(store, folder)  # what was published before there were claims has none
     with _undone(store, f"{folder}/{CARD}", f"{folder}/{WEIGHTS}", f"{folder}/{CLAIM}"):
@@ -180,10 +196,10 @@ def _check_new(store: Store, folder: str) -> None:
         raise ReleaseError("is published already; versions never change", field=folder)
 
 
-def _take(store: Store, claim: str) -> None:
+def _take(store: Store, claim: str, token: str) -> None:
     """Claim a version. Raises ReleaseError where another has, and says since when."""
     at = datetime.now(UTC).isoformat("T", "seconds")
-    mine = json.dumps({"at": at, "by": f"{socket.gethostname()}:{os.getpid()}", "token": secrets.token_hex(8)}).encode()
+    mine = json.dumps({"at": at, "by": f"{socket.gethostname()}:{os.getpid()}", "token": token}).encode()
     try:
         store.create(claim, mine)
     except ReleaseError as error:
@@ -192,9 +208,18 @@ def _take(store: Store, claim: str) -> None:
         folder = claim.rpartition("/")[0]
         _check_new(store, folder)
         held = store.read(claim)
-        if held != mine:  # else an object store was asked twice, since its first answer got lost
+        # An object store may have been asked twice, since its first answer got lost; or this publisher was killed.
+        if _token(held) != token:
             reason = f"another publishes this version, or was stopped in it, {text(held, claim)}: then delete {claim}"
             raise ReleaseError(reason, field=folder) from None
+
+
+def _token(claim: bytes) -> str:
+    """Whose a claim is; empty where that is not to be read."""
+    try:
+        return str(json.loads(claim)["token"])
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 def text(content: bytes, path: str) -> str:

@@ -10,10 +10,13 @@ from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from services.core.adapters.store_errors import told
 from services.core.errors import ConfigurationError, ReleaseError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
 
 def sign(data: bytes, *, name: str, private_key: Path) -> bytes:
@@ -27,6 +30,21 @@ def sign(data: bytes, *, name: str, private_key: Path) -> bytes:
     with _files(name, data, b"") as (signed, signature):
         signer.sign(signed, signature)
         return signature.read_bytes()
+
+
+def is_signed_with(data: bytes, signature: bytes, *, name: str, private_key: Path) -> bool:
+    """Whether this signature is of these bytes, by this key. Raises ConfigurationError for a key that is none."""
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 -- see above
+
+    try:
+        key = serialization.load_pem_private_key(private_key.read_bytes(), None).public_key()
+    except Exception as error:  # noqa: BLE001 -- as above
+        raise ConfigurationError(f"is no private key to sign with: {_why(error)}", field=private_key.name) from None
+    try:
+        _check(data, signature, _pem(key), name)
+    except ReleaseError:
+        return False
+    return True
 
 
 class Trust:
@@ -68,8 +86,14 @@ def _public_key(path: Path) -> tuple[str, bytes]:
         key = serialization.load_pem_public_key(path.read_bytes())
     except Exception as error:  # noqa: BLE001 -- cryptography and OpenSSL raise a dozen types, all of them meaning the key
         raise ConfigurationError(f"is no public key to verify with: {_why(error)}", field=path.name) from None
-    pem = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    pem = _pem(key)
     return sha256(pem).hexdigest(), pem
+
+
+def _pem(key: "PublicKeyTypes") -> bytes:
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 -- see above
+
+    return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
 def _key_named_in(signature: bytes, name: str) -> str:
