@@ -74,7 +74,7 @@ def test_a_release_that_exists_is_left_as_it_is(tmp_path):
     assert done.returncode == ExitCode.BAD_CONFIGURATION
     assert "release 2031.1.1 is in" in done.stderr
     assert manifest.read_text() == "{}"
-    assert not (tmp_path / "work").exists()
+    assert [path.name for path in (tmp_path / "work").iterdir()] == ["claimed"]
 
 
 @pytest.mark.parametrize(

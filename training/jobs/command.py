@@ -1,6 +1,7 @@
 """What every job's command line has in common: one YAML file in, validated whole before anything starts."""
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -33,6 +34,9 @@ def read_config(kind: type[Config], path: Path) -> Config:
 
 def command(kind: type[Config], run: Callable[[Config], None], description: str | None) -> None:
     """Run a job as a command, `--config FILE`; how it ended is told by an `ExitCode`, and why on standard error."""
+    logging.basicConfig(format="%(message)s")
+    for name in ("training", "__main__"):
+        logging.getLogger(name).setLevel(logging.INFO)
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--config", type=Path, required=True, help="YAML file; see training/configs")
     path = parser.parse_args().config

@@ -138,13 +138,11 @@ def run(config: PublishConfig) -> None:
     """Do all of it, or go on where it was killed; nothing is written to the store before everything is proven."""
     store = Store(config.store)
     attempt = Attempt(config.work, sha256(config.model_dump_json().encode()).hexdigest())
-    if attempt.finished(store, config.release):
-        print(f"release {config.release} was published already, by this run before it was stopped")
-        return
-    check_release(store, config.release, config.signing_key)
-    with claimed(config.work) as ours:
-        if not ours:
-            raise BadConfigurationError(f"{config.work}: another publishes from this folder; name one for each")
+    with claimed(config.work, wait=True):
+        if attempt.finished(store, config.release):
+            print(f"release {config.release} was published already, by this run before it was stopped")
+            return
+        check_release(store, config.release, config.signing_key)
         _publish(config, store, attempt)
 
 

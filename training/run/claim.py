@@ -1,11 +1,13 @@
 """Lets several processes work on one folder of runs: each takes what no other has begun."""
 
 import fcntl
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+LOG = logging.getLogger(__name__)
 CLAIMED: Final = "claimed"
 
 
@@ -18,8 +20,11 @@ def claimed(folder: Path, *, wait: bool = False) -> Iterator[bool]:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / CLAIMED).open("w") as mark:
         try:
-            fcntl.flock(mark, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            yield False
-            return
+            if not wait:
+                yield False
+                return
+            LOG.info("another process works in %s; waiting for it", folder)
+            fcntl.flock(mark, fcntl.LOCK_EX)
         yield True
