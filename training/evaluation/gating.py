@@ -124,13 +124,15 @@ class FittingSets:
         rows = Rows.make(self.folder, names, columns, made_by=self.made_by, anew=True)
         for start in range(0, len(chosen), CHUNK):
             places = np.arange(start, min(start + CHUNK, len(chosen)))
-            if not (kept := bool(rows.done[places].all())):
-                frames = [self._frame(chosen[place], kinds[of_kind[place]]) for place in places]
-                read = np.array([frame is not None for frame in frames])
-                hands = np.zeros((len(places), HAND_PX, HAND_PX), np.float32)
-                hands[read] = chain.hands(frame for frame in frames if frame is not None)
-                rows.write(places, features=chain.features(hands), hand=np.asarray(hands.any(axis=(1, 2))), read=read)
-            advance(len(places), doing="features", kept=kept)
+            if rows.done[places].all():
+                advance.kept(len(places))
+                continue
+            frames = [self._frame(chosen[place], kinds[of_kind[place]]) for place in places]
+            read = np.array([frame is not None for frame in frames])
+            hands = np.zeros((len(places), HAND_PX, HAND_PX), np.float32)
+            hands[read] = chain.hands(frame for frame in frames if frame is not None)
+            rows.write(places, features=chain.features(hands), hand=np.asarray(hands.any(axis=(1, 2))), read=read)
+            advance(len(places), doing="features")
         read, hand, features = (np.asarray(rows.columns[name]) for name in ("read", "hand", "features"))
         unread = [id_ for id_, was in zip(ids, read, strict=True) if not was]
         report_missing("could not be read, and the gates are fitted without them", unread, of=len(chosen))

@@ -31,10 +31,9 @@ from training.evaluation.enhancement_measures import CHANGES, HandMeasures, Regi
 from training.evaluation.gate_figures import AS_SERVED, AT_FALSE_ALARMS, gate_figures
 from training.jobs.command import JobConfig, command
 from training.publish.reader import Member, read_reader
-from training.run.exits import BadConfigurationError, Interrupted
-from training.run.journal import Journal
+from training.run.advance import Advance, advancing
+from training.run.exits import BadConfigurationError
 from training.run.room import whole
-from training.run.steps import stop_requests
 from training.transfer.target import AgeTarget
 
 PART: Final = "validation"
@@ -82,17 +81,16 @@ class Hands:
         return hand.astype(np.float32) / np.float32(255)
 
 
-@dataclass(slots=True)
-class Progress:
+@dataclass(frozen=True, slots=True)
+class Measuring:
     """Fills rows, one radiograph after the other, notes those that cannot be used, and logs how far it has come."""
 
-    journal: Journal
-    stopping: Callable[[], bool]
-    done: int
+    advance: Advance
     failures: list[tuple[str, str]] = field(default_factory=list)
 
     def fill(self, rows: Rows, measure: Callable[[int], Values], logged: str, methods: Sequence[str]) -> None:
         """Measure what is missing; `logged` is a column with a row for each method. Raises Interrupted."""
+        self.advance.kept(int(rows.done.sum()))
         for place in map(int, rows.missing):
             figures: dict[str, float] = {}
             try:
@@ -103,10 +101,7 @@ class Progress:
                 rows.write(np.array([place]), **{name: value[None] for name, value in values.items()})
                 means = values[logged].reshape(len(methods), -1).mean(axis=1)
                 figures = {f"{logged} {name}": float(mean) for name, mean in zip(methods, means, strict=True)}
-            self.done += 1
-            self.journal.record(self.done, failed=len(self.failures), **figures)
-            if self.stopping():
-                raise Interrupted(f"stopped after {self.done} radiographs; start it again to go on")
+            self.advance(1, failed=len(self.failures), **figures)
 
 
 def run(config: EnhancementStudyConfig) -> None:
@@ -132,14 +127,13 @@ def run(config: EnhancementStudyConfig) -> None:
     def region(place: int) -> Values:
         return of_regions.of(labelled[place], place)
 
-    done, total = int(restored.done.sum() + mapped.done.sum()), len(restored.ids) + len(mapped.ids)
-    with Journal(config.out, title="enhancement", total=total) as journal, stop_requests() as stopping:
-        journal.rewind(done)
-        progress = Progress(journal, stopping, done)
-        progress.fill(restored, hand, "psnr_db", methods.names)
-        progress.fill(mapped, region, "contrast_to_noise", methods.names)
-    report_missing("could not be measured", [id_ for id_, _ in progress.failures], of=total)
-    failures = [*absent, *progress.failures]
+    total = len(restored.ids) + len(mapped.ids)
+    with advancing(config.out, title="enhancement", total=total) as advance:
+        measuring = Measuring(advance)
+        measuring.fill(restored, hand, "psnr_db", methods.names)
+        measuring.fill(mapped, region, "contrast_to_noise", methods.names)
+    report_missing("could not be measured", [id_ for id_, _ in measuring.failures], of=total)
+    failures = [*absent, *measuring.failures]
     with (config.out / FAILURES_CSV).open("w", newline="") as file:
         csv.writer(file).writerows([("id", "reason"), *failures])
     if empty := [rows.folder.name for rows in (restored, mapped) if not rows.done.any()]:

@@ -246,11 +246,11 @@ def _proven(
         return ServedReader(reader, typicality, scale=kind.scale, offset=kind.offset)
 
     for name in config.weights:
-        advance(0, doing="exporting", kept=True)
+        advance.kept(0)
         folder, published = config.work / name, files.get(name)
         kept = Proven.kept(folder, fitting.made_by, published or folder / WEIGHTS)
         if kept and name == kind.model:
-            advance(len(fitting.chosen), doing="features", kept=True)
+            advance.kept(len(fitting.chosen))
         result[name] = kept or Proven.of(
             network(name),
             CONTRACTS[name],

@@ -29,9 +29,10 @@ def readings(
     rows = Rows.make(folder, material.ids, columns, made_by=f"{reader_sha256} {material.digest()}", anew=True)
     for start in range(0, len(everything), BATCH):
         chosen = everything[start : start + BATCH]
-        kept = bool(rows.done[chosen].all())
-        if not kept:
-            outputs = reader(next(material.hands(chosen)))
-            rows.write(chosen, **{name: outputs[name] for name in names})
-        advance(len(chosen), doing="reading", kept=kept)
+        if rows.done[chosen].all():
+            advance.kept(len(chosen))
+            continue
+        outputs = reader(next(material.hands(chosen)))
+        rows.write(chosen, **{name: outputs[name] for name in names})
+        advance(len(chosen), doing="reading")
     return {name: np.array(rows.columns[name]) for name in names}
