@@ -304,6 +304,20 @@ def test_a_publisher_that_was_killed_takes_up_its_own_claim(store, weights):
         publish_model(store, CONTRACTS[ENHANCER], 1, weights, CARD, token="ours")
 
 
+def test_what_another_finished_meanwhile_stays(url, store, weights):
+    """Of two with the same token, as from a copied folder, the one that comes too late takes nothing away."""
+
+    class Overtaken(Store):
+        def replace(self, path, data):
+            super().replace(path, data)
+            publish_model(store, CONTRACTS[ENHANCER], 1, weights, CARD, token="ours")
+
+    with pytest.raises(ReleaseError, match="exists already"):
+        publish_model(Overtaken(url), CONTRACTS[ENHANCER], 1, weights, {"seed": 2}, token="ours")
+    assert json.loads(store.read(f"{ENHANCER}/1/card.json"))["trained_on"] == CARD["trained_on"]
+    assert store.read(f"{ENHANCER}/1/model.onnx") == weights.read_bytes()
+
+
 def test_a_signature_without_its_manifest_is_gone_on_with_by_the_same_key(store, tmp_path):
     """A publisher was killed between the two: the same bytes and the same key publish it; nothing else does."""
     keys, others = make_keys(tmp_path), make_keys(tmp_path, "another")

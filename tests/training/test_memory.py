@@ -84,7 +84,7 @@ def test_a_release_is_measured_a_few_hands_at_a_time(models, tmp_path):
         material = Material(*of_few, np.arange(count), prepared)
         folder = tmp_path / f"read-{next(drawn)}"
         with advancing(folder, title="read", total=count) as advance:
-            return readings(reader, material, folder, reader_sha256="x", advance=advance)
+            return readings(reader, material, folder, said_by="x", advance=advance)
 
     def measure(count: int) -> int:
         return peak_bytes(lambda: read(count))

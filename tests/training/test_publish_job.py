@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -17,6 +18,7 @@ torch = pytest.importorskip("torch", reason="needs the training extra: pip insta
 from services.core.adapters.inference_onnxruntime import load_session  # noqa: E402
 from services.core.adapters.model_repository import ModelRepository, model_file  # noqa: E402
 from services.core.adapters.signing import Trust  # noqa: E402
+from services.core.adapters.store import Store  # noqa: E402
 from services.core.domain.contracts import CONTRACTS, SEX_ORDER  # noqa: E402
 from services.core.domain.preprocess import HAND_PX  # noqa: E402
 from services.core.runtime.settings import ModelSettings, read_settings  # noqa: E402
@@ -219,7 +221,7 @@ def test_a_release_of_ages_without_sexes_is_published_and_calibrated_again(proje
 def test_a_killed_run_goes_on_and_publishes_the_same(project, tmp_path):
     """Killed at random moments, it ends with the release of one that was not: weights, limits, intervals, figures.
 
-    However often it was begun, one version is there: none is left of a run that was killed between it and the release.
+    Of a run that was killed after its claim, or between a version and the release, no other version is left.
     """
     ends = []
     for name, kills in (("whole", 0), ("killed", 3)):
@@ -228,18 +230,34 @@ def test_a_killed_run_goes_on_and_publishes_the_same(project, tmp_path):
         store, values = configured(project, folder, {"kind": "age"}, "boneage_regressor", versions=PREPARING)
         started = command(folder, **values)
         if kills:
+            (folder / "work").mkdir()
+            (folder / "work" / "claimant").write_text("ours")
+            Store(str(store)).create("boneage_regressor/1/claim", b'{"token": "ours"}')
             kill_at_random(started, folder / "work", within_s=ends[0][0], times=kills)
         took = undisturbed(started, folder / "work")
-        assert [path.name for path in (store / "boneage_regressor").glob("[0-9]*")] == ["1"]
+        assert versions(store) == ["1"]
         ends.append((took, ModelRepository(store).get(), ModelRepository(store).card("boneage_regressor", 1)))
         steps = [entry["step"] for entry in read_journal(folder / "work")]
         assert steps == sorted(set(steps))
     (_, release, card), (_, other_release, other_card) = ends
-    assert other_release == release
-    assert {key: other_card[key] for key in ("metrics", "parity", "model_sha256", "members")} == {
-        key: card[key] for key in ("metrics", "parity", "model_sha256", "members")
-    }
+    assert replace(other_release, files={}) == replace(release, files={})
+    same = ("metrics", "parity", "model_sha256", "members")
+    assert {key: other_card[key] for key in same} == {key: card[key] for key in same}
     assert (tmp_path / "killed" / "work" / "release.png").stat().st_size > 1000
+
+    for licence, left in ((values.get("licence_notice"), ["1"]), ("another", ["1", "2"])):
+        for written_last in ("2031.1.1.json", "current"):
+            (store / "releases" / written_last).unlink()
+        said = {} if licence is None else {"licence_notice": licence}
+        undisturbed(command(folder, **values | said), folder / "work")
+        assert versions(store) == left
+        assert ModelRepository(store).get().models["boneage_regressor"] == int(left[-1])
+        (store / "releases" / "2031.1.1.sig").unlink()
+
+
+def versions(store):
+    """Numbers of the regressor's versions, in order."""
+    return sorted(path.name for path in (store / "boneage_regressor").glob("[0-9]*"))
 
 
 def test_a_release_of_classes_is_published(project, tmp_path):

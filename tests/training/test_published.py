@@ -20,7 +20,7 @@ from training.jobs.transfer import TransferConfig  # noqa: E402
 from training.models.enhancer import UNetGenerator  # noqa: E402
 from training.publish.proven import Proven  # noqa: E402
 from training.publish.published import Published  # noqa: E402
-from training.publish.store import numbered  # noqa: E402
+from training.publish.store import numbered, publish_new  # noqa: E402
 from training.run.exits import BadConfigurationError  # noqa: E402
 from training.transfer.devices import Device  # noqa: E402
 
@@ -128,24 +128,26 @@ def test_of_several_processes_the_first_says_what_all_start_from(store, tmp_path
 def test_versions_have_numbers_without_being_told(store):
     """New weights take the next that is free, everything else is what serves."""
     models = ("hand_segmenter", "radiograph_enhancer", REGRESSOR)
-    numbers = numbered(store, {"hand_segmenter": 9}, models, new={REGRESSOR: None})
-    assert numbers == {"hand_segmenter": 9, "radiograph_enhancer": 1, REGRESSOR: 2}
+    numbers = numbered(store, {"hand_segmenter": 9}, models)
+    assert numbers == {"hand_segmenter": 9, "radiograph_enhancer": 1, REGRESSOR: 1}
     with pytest.raises(BadConfigurationError, match="no hand_classifier serves"):
-        numbered(store, {}, (*models[:2], "hand_classifier"), new={})
+        numbered(store, {}, (*models[:2], "hand_classifier"))
 
 
 def test_a_version_that_was_written_before_a_kill_keeps_its_number(store, tmp_path):
-    """The file that this run had proven is the store's last version: it takes no second one. Another file does."""
-    models = ("hand_segmenter", "radiograph_enhancer", REGRESSOR)
-    path = tmp_path / "model.onnx"
+    """The same weights with the same card, or a claim with the same token; else another version."""
+    path, card = tmp_path / "model.onnx", {"seed": 1}
     path.write_bytes(store.read(f"{REGRESSOR}/1/model.onnx"))
-    proven = Proven(path, {})
-    assert numbered(store, {}, models, new={REGRESSOR: proven})[REGRESSOR] == 1
-    path.write_bytes(b"of another training")
-    assert numbered(store, {}, models, new={REGRESSOR: proven})[REGRESSOR] == 2
-    store.create(f"{REGRESSOR}/2/claim", json.dumps({"token": "ours"}).encode())
-    for token, number in (("ours", 2), ("another's", 3)):
-        assert numbered(store, {}, models, new={REGRESSOR: proven}, token=token)[REGRESSOR] == number
+
+    def publish(card, token="ours"):
+        return publish_new(store, REGRESSOR, None, path, card, token=token)
+
+    assert [publish(card), publish(card), publish({"seed": 2})] == [2, 2, 3]
+    claim = {"token": "ours"}
+    store.create(f"{REGRESSOR}/4/claim", json.dumps(claim).encode())
+    assert [publish({"seed": 5}, token="another's"), publish({"seed": 6})] == [5, 6]
+    store.create(f"{REGRESSOR}/7/claim", json.dumps(claim).encode())
+    assert [publish(card), json.loads(store.read(f"{REGRESSOR}/7/card.json"))["seed"]] == [7, 1]
 
 
 def test_what_was_proven_of_other_weights_is_proven_anew(tmp_path):

@@ -35,9 +35,9 @@ def test_what_is_kept_is_of_this_reader_and_of_these_hands(material, tmp_path):
     """A mark in what is kept stays while both are the same, and a part that is missing is read; else all is."""
     reader = OnnxModel(CONTRACTS[REGRESSOR], model_file(write_repository(tmp_path / "models"), REGRESSOR, 1))
 
-    def ages(reader_sha256="one"):
+    def ages(said_by="one"):
         with advancing(tmp_path / "log", title="read", total=COUNT) as advance:
-            found = readings(reader, material, tmp_path / "kept", reader_sha256=reader_sha256, advance=advance)
+            found = readings(reader, material, tmp_path / "kept", said_by=said_by, advance=advance)
         return found["age_months"]
 
     before = ages()

@@ -113,32 +113,31 @@ class FittingSets:
         """Features of upright hands (half of them tilted), of turned hands and of what is no hand.
 
         Radiographs that cannot be read are left out, named and counted. Raises BadConfigurationError where none is
-        left, StoreUnwritableError where the features have no room.
+        left, StoreUnwritableError where the features have no room. Those that were not read are tried again each time.
         """
         chosen, kinds = self.chosen, list(CHANGES)
         of_kind = np.arange(len(chosen)) // self.count
         ids = [self.radiographs[index].id for index in chosen]
         names = [f"{kinds[kind]}: {id_}" for kind, id_ in zip(of_kind, ids, strict=True)]
-        columns: dict[str, Column] = {"features": ((chain.width,), "float32"), "hand": ((), "bool"),
-                                      "read": ((), "bool")}  # fmt: skip
+        columns: dict[str, Column] = {"features": ((chain.width,), "float32"), "hand": ((), "bool")}
         rows = Rows.make(self.folder, names, columns, made_by=self.made_by, anew=True)
         for start in range(0, len(chosen), CHUNK):
             places = np.arange(start, min(start + CHUNK, len(chosen)))
             if rows.done[places].all():
                 advance.kept(len(places))
                 continue
-            frames = [self._frame(chosen[place], kinds[of_kind[place]]) for place in places]
-            read = np.array([frame is not None for frame in frames])
-            hands = np.zeros((len(places), HAND_PX, HAND_PX), np.float32)
-            hands[read] = chain.hands(frame for frame in frames if frame is not None)
-            rows.write(places, features=chain.features(hands), hand=np.asarray(hands.any(axis=(1, 2))), read=read)
+            frames = {place: self._frame(chosen[place], kinds[of_kind[place]]) for place in places}
+            there = np.array([place for place, frame in frames.items() if frame is not None], np.intp)
+            if len(there):
+                hands = chain.hands(frame for frame in frames.values() if frame is not None)
+                rows.write(there, features=chain.features(hands), hand=np.asarray(hands.any(axis=(1, 2))))
             advance(len(places), doing="features")
-        read, hand, features = (np.asarray(rows.columns[name]) for name in ("read", "hand", "features"))
-        unread = [id_ for id_, was in zip(ids, read, strict=True) if not was]
+        unread = [ids[row] for row in rows.missing]
         report_missing("could not be read, and the gates are fitted without them", unread, of=len(chosen))
-        upright, turns, foreign = (of_kind <= kinds.index("tilted"), of_kind == kinds.index("turned"),
-                                   (of_kind == kinds.index("no hand")) & hand)  # fmt: skip
-        found = tuple(features[read & which] for which in (upright, turns, foreign))
+        upright, turns = of_kind <= kinds.index("tilted"), of_kind == kinds.index("turned")
+        foreign = (of_kind == kinds.index("no hand")) & rows.columns["hand"]
+        features = np.asarray(rows.columns["features"])
+        found = tuple(features[rows.done & which] for which in (upright, turns, foreign))
         if not all(map(len, found)):
             raise BadConfigurationError("no hand is left to fit the gates on")
         return found

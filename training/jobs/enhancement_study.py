@@ -90,7 +90,6 @@ class Measuring:
 
     def fill(self, rows: Rows, measure: Callable[[int], Values], logged: str, methods: Sequence[str]) -> None:
         """Measure what is missing; `logged` is a column with a row for each method. Raises Interrupted."""
-        self.advance.kept(int(rows.done.sum()))
         for place in map(int, rows.missing):
             figures: dict[str, float] = {}
             try:
@@ -129,6 +128,7 @@ def run(config: EnhancementStudyConfig) -> None:
 
     total = len(restored.ids) + len(mapped.ids)
     with advancing(config.out, title="enhancement", total=total) as advance:
+        advance.kept(int(restored.done.sum() + mapped.done.sum()))
         measuring = Measuring(advance)
         measuring.fill(restored, hand, "psnr_db", methods.names)
         measuring.fill(mapped, region, "contrast_to_noise", methods.names)

@@ -5,6 +5,7 @@ The validation part fits the limits of the gates, the calibration part the inter
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
@@ -17,7 +18,7 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from services.core.adapters.model_repository import preprocessing_sha256
-from services.core.adapters.publishing import publish_model, publish_release
+from services.core.adapters.publishing import publish_release
 from services.core.adapters.store import Store
 from services.core.domain.contracts import CONTRACTS, ENHANCER, SEGMENTER
 from services.core.domain.gates import GateThresholds
@@ -45,6 +46,7 @@ from training.publish.store import (
     check_release,
     may_move_pointer,
     numbered,
+    publish_new,
     published_weights,
     store_errors,
 )
@@ -149,17 +151,14 @@ def run(config: PublishConfig) -> None:
 def _publish(config: PublishConfig, store: Store, attempt: Attempt) -> None:
     (config.work / RELEASE_PNG).unlink(missing_ok=True)
     studied = _studied(config)
-    others = [model for model in config.models if model not in config.weights]
-    versions = numbered(store, {m: n for m, n in config.versions.items() if m in others}, others)
+    unnumbered = [name for name in config.weights if name not in config.versions]
+    versions = numbered(store, config.versions, [name for name in config.models if name not in unnumbered])
     files = published_weights(store, versions, config.work / "published")
-    if absent := [name for name in others if name not in files]:
+    new = [name for name in config.weights if name not in files]
+    if absent := [name for name in config.models if name not in {*files, *new}]:
         raise BadConfigurationError(f"the store lacks that version of {', '.join(absent)}; or name its weights")
     preparing = config.segmenter or files[SEGMENTER], config.enhancer or files[ENHANCER]
     made_by = _made_by(config, preparing)
-    own = {name: Proven.kept(config.work / name, made_by, config.work / name / WEIGHTS) for name in config.weights}
-    versions |= numbered(store, config.versions, list(config.weights), new=own, token=attempt.token)
-    files |= published_weights(store, {name: versions[name] for name in config.weights}, config.work / "published")
-    new = [name for name in config.weights if name not in files]
     cards = {
         name: origin(config.dataset, config.trained_with[name], seed=config.seed, licence_notice=config.licence_notice)
         for name in new
@@ -180,21 +179,16 @@ def _publish(config: PublishConfig, store: Store, attempt: Attempt) -> None:
         files |= {name: proven[name].path for name in new}
         contract, path = CONTRACTS[kind.model], files[kind.model]
         reader, folder = OnnxModel(contract, path), config.work / "readings"
-        outputs = readings(reader, material, folder, reader_sha256=digest(path), advance=advance)
+        outputs = readings(reader, material, folder, said_by=f"{digest(path)} {code()}", advance=advance)
     values = outputs[contract.outputs[0].name]
     measured = {
         part: Measured(values[chosen], material.labels[chosen], material.sexes[chosen])
         for part in MEASURED
         for chosen in (material.of(part),)
     }
-    release = Release(
-        id=config.release,
-        models={name: versions[name] for name in config.models},
-        preprocessing_sha256=preprocessing_sha256(),
-        interval_level=LEVEL,
-        gates=_gates(config, material, outputs[TYPICALITY]),
-        **kind.calibration(measured["validation"], measured["calibration"], measured["test"]),
-    )
+    calibration = kind.calibration(measured["validation"], measured["calibration"], measured["test"])
+    gates = _gates(config, material, outputs[TYPICALITY])
+    release = Release(config.release, versions, preprocessing_sha256(), LEVEL, gates, **calibration)
     figures = {part: kind.figures(values) for part, values in measured.items()}
     figures["test"]["coverage"] = kind.coverage(measured["test"], release)
     kind.draw(measured["test"], figures, release, config.work / RELEASE_PNG)
@@ -204,7 +198,8 @@ def _publish(config: PublishConfig, store: Store, attempt: Attempt) -> None:
         else:
             cards[name]["metrics"] = _measured(config, name, files[name]) | studied.get(name, {})
         cards[name]["parity"] = proven[name].parity
-        publish_model(store, CONTRACTS[name], versions[name], files[name], cards[name], token=attempt.token)
+        versions[name] = publish_new(store, name, versions.get(name), files[name], cards[name], token=attempt.token)
+    release = replace(release, models={name: versions[name] for name in config.models})
     attempt.note(store, release)
     publish_release(store, release, private_key=config.signing_key, current=may_move_pointer(store))
     attempt.ended()

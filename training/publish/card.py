@@ -7,8 +7,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import onnxruntime
+import torch
 import yaml
 
+import training
+from services import core
 from training.data.radiographs import Dataset, Radiograph
 from training.data.split import split_hash
 from training.publish.reader import Member
@@ -27,9 +31,9 @@ def origin(dataset: Dataset, trained_with: Sequence[Path], *, seed: int, licence
     }
 
 
-def descent(members: Sequence[Member], training: Sequence[Radiograph]) -> dict[str, Any]:
+def descent(members: Sequence[Member], learnt: Sequence[Radiograph]) -> dict[str, Any]:
     """The networks that a reader consists of, and all radiographs that any of them was trained on."""
-    ids = {radiograph.id for radiograph in training}
+    ids = {radiograph.id for radiograph in learnt}
     return {
         "training_ids": sorted(ids.union(*(member.training_ids() for member in members))),
         "members": [member.card() for member in members],
@@ -37,11 +41,12 @@ def descent(members: Sequence[Member], training: Sequence[Radiograph]) -> dict[s
 
 
 def code() -> str:
-    """The revision of this code, and what was changed since."""
-    known = revision()
-    if os.environ.get("SOURCE_REVISION", ""):
-        return known
-    return f"{known} {sha256(_git('diff', 'HEAD').encode()).hexdigest()}"
+    """SHA-256 of the code that trains and publishes and of what it shares with serving, and the runtimes' versions."""
+    found = sha256(f"{torch.__version__} {onnxruntime.__version__}".encode())
+    for package in (training, core):
+        for path in sorted(Path(package.__path__[0]).rglob("*.py")):
+            found.update(path.read_bytes())
+    return found.hexdigest()
 
 
 def revision() -> str:
@@ -52,12 +57,8 @@ def revision() -> str:
     if known := os.environ.get("SOURCE_REVISION", ""):
         return known
     try:
-        return _git("rev-parse", "HEAD").strip()
+        return subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()  # noqa: S607
     except (OSError, subprocess.CalledProcessError) as error:
         raise BadConfigurationError(
             "SOURCE_REVISION does not say what this code is, and there is no git history"
         ) from error
-
-
-def _git(*arguments: str) -> str:
-    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout  # noqa: S603, S607

@@ -15,18 +15,18 @@ TYPICALITY: Final = "typicality"
 
 
 def readings(
-    reader: OnnxModel, material: Material, folder: Path, *, reader_sha256: str, advance: Advance
+    reader: OnnxModel, material: Material, folder: Path, *, said_by: str, advance: Advance
 ) -> dict[str, NDArray[np.float32]]:
     """The contract's first output and the scores of typicality of all hands of `material`, each (N, n), by name.
 
-    Kept in `folder`; what another reader said there, or of other hands, is made anew. Raises StoreUnwritableError where
-    there is no room.
+    Kept in `folder`; what was not `said_by` this reader and code there, or of other hands, is made anew. Raises
+    StoreUnwritableError where there is no room.
     """
     names = reader.contract.outputs[0].name, TYPICALITY
     everything = np.arange(len(material.rows))
     example = reader(next(material.hands(everything[:1])))
     columns: dict[str, Column] = {name: (example[name].shape[1:], "float32") for name in names}
-    rows = Rows.make(folder, material.ids, columns, made_by=f"{reader_sha256} {material.digest()}", anew=True)
+    rows = Rows.make(folder, material.ids, columns, made_by=f"{said_by} {material.digest()}", anew=True)
     for start in range(0, len(everything), BATCH):
         chosen = everything[start : start + BATCH]
         if rows.done[chosen].all():

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Final
 
 from services.core.adapters.model_repository import RELEASES, ROUTING, card_of
@@ -14,6 +13,7 @@ from services.core.adapters.publishing import (
     claims,
     manifest_path,
     next_version,
+    publish_model,
     read_current,
     read_release,
     set_current,
@@ -21,6 +21,7 @@ from services.core.adapters.publishing import (
 from services.core.adapters.release_manifest import release_to_json
 from services.core.adapters.signing import sign
 from services.core.adapters.store import Store
+from services.core.domain.contracts import CONTRACTS
 from services.core.domain.release import CARD, WEIGHTS, Release
 from services.core.errors import (
     ConfigurationError,
@@ -29,7 +30,7 @@ from services.core.errors import (
     StoreUnavailableError,
     UnknownReleaseError,
 )
-from training.publish.proven import Proven, digest
+from training.publish.proven import digest
 from training.run.exits import BadConfigurationError, FailedError, StoreUnwritableError
 from training.run.room import whole
 
@@ -66,36 +67,43 @@ def may_move_pointer(store: Store) -> bool:
     return not store.exists(f"{RELEASES}/{ROUTING}.json")
 
 
-def numbered(
-    store: Store,
-    given: Mapping[str, int],
-    models: Sequence[str],
-    *,
-    new: Mapping[str, Proven | None] = MappingProxyType({}),
-    token: str = "",
-) -> dict[str, int]:
-    """The version of each model: the one that is given, the next that is free for `new` ones, else the one that serves.
+def numbered(store: Store, given: Mapping[str, int], models: Sequence[str]) -> dict[str, int]:
+    """The version of each model: the one that is given, else the one that serves.
 
-    Of a new one the last version is taken if a run that was killed had published it, what it had proven, or claimed it,
-    with its `token`. Raises BadConfigurationError where nothing serves that could be taken, and as the store does.
+    Raises BadConfigurationError where nothing serves that could be taken, and as the store does.
     """
     current = read_current(store)
-    serving = read_release(store, current).models if current else {}
-    numbers = {model: _of_new(store, model, proven, token) for model, proven in new.items() if model not in given}
-    versions = serving | numbers | dict(given)
+    versions = (read_release(store, current).models if current else {}) | dict(given)
     if absent := [model for model in models if model not in versions]:
         raise BadConfigurationError(f"versions: no {', '.join(absent)} serves from the store; say which is to be taken")
     return {model: versions[model] for model in models}
 
 
-def _of_new(store: Store, model: str, proven: Proven | None, token: str) -> int:
-    free = next_version(store, model)
-    last, card = free - 1, f"{model}/{free - 1}/{CARD}"
-    if proven is not None and store.exists(card):
-        own = card_of(store.read(card), model, last, place=card)["model_sha256"] == digest(proven.path)
-    else:
-        own = claims(store, model, last, token)
-    return last if own else free
+def publish_new(
+    store: Store, model: str, version: int | None, weights: Path, card: Mapping[str, object], *, token: str
+) -> int:
+    """Publish weights with their card as this version, or as the next that is free; return its number.
+
+    The last version is gone on with if it is these weights with this card, or was claimed with this `token`: a run of
+    this publisher was killed after it. Raises as `publish_model` does.
+    """
+    if version is None:
+        version = next_version(store, model)
+        if version > 1 and _is(store, model, version - 1, weights, card):
+            return version - 1
+        if version > 1 and claims(store, model, version - 1, token):
+            version -= 1
+    publish_model(store, CONTRACTS[model], version, weights, card, token=token)
+    return version
+
+
+def _is(store: Store, model: str, version: int, weights: Path, card: Mapping[str, object]) -> bool:
+    place = f"{model}/{version}/{CARD}"
+    if not store.exists(place):
+        return False
+    there = card_of(store.read(place), model, version, place=place)
+    identity = {"model": model, "version": version, "model_sha256": digest(weights)}
+    return there == json.loads(json.dumps({**card, **identity}, default=str))
 
 
 def published_weights(store: Store, versions: Mapping[str, int], folder: Path) -> dict[str, Path]:
@@ -141,7 +149,8 @@ class Attempt:
         self._write(noted)
 
     def ended(self) -> None:
-        """All is done: from here on the pointer is others' to move, also back."""
+        """All is done: from here on the pointer is others' to move, also back, and what comes next claims anew."""
+        (self.folder / CLAIMANT).unlink(missing_ok=True)
         self._write(json.loads((self.folder / NOTE).read_text()) | {"current": None})
 
     def _write(self, noted: Mapping[str, object]) -> None:

@@ -106,8 +106,9 @@ def publish_model(
 def claims(store: Store, model: str, version: int, token: str) -> bool:
     """Whether a publisher with this token has claimed the version, and not published it yet. Raises ReleaseError."""
     claim = f"{model}/{version}/{CLAIM}"
-    published = store.exists(f"{model}/{version}/{CARD}")
-    return not published and store.exists(claim) and _token(store.read(claim)) == token
+    if store.exists(f"{model}/{version}/{CARD}") or not store.exists(claim):
+        return False
+    return _token(store.read(claim)) == token
 
 
 def write_configuration(store: Store, contract: ModelContract) -> None:
@@ -181,10 +182,12 @@ def _claimed(store: Store, folder: str, token: str) -> Iterator[str]:
 
 @contextmanager
 def _undone(store: Store, *paths: str) -> Iterator[None]:
-    """These files go where what is done meanwhile fails."""
+    """These files go where what is done meanwhile fails, unless since another has made one of them."""
     try:
         yield
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, ReleaseError) and error.reason == EXISTS:
+            raise
         with suppress(ReleaseError):  # what brought us here is what is told
             for path in paths:
                 store.delete(path)
@@ -214,12 +217,12 @@ def _take(store: Store, claim: str, token: str) -> None:
             raise ReleaseError(reason, field=folder) from None
 
 
-def _token(claim: bytes) -> str:
-    """Whose a claim is; empty where that is not to be read."""
+def _token(claim: bytes) -> str | None:
+    """Whose a claim is; None where that is not to be read."""
     try:
         return str(json.loads(claim)["token"])
     except (ValueError, KeyError, TypeError):
-        return ""
+        return None
 
 
 def text(content: bytes, path: str) -> str:
