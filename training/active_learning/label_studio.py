@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from services.core.domain.preprocess import resize
 from training.active_learning.brush import decode_mask, encode_mask
 from training.active_learning.oracles import Answer, Mask, Question, merged
+from training.data.rows import as_bytes
 from training.run.exits import BadConfigurationError, FailedError
 
 TIMEOUT_S: Final = 60.0
@@ -167,7 +168,7 @@ class _Session:
 
 
 def _png(frame: NDArray[np.float32]) -> bytes:
-    _, file = cv2.imencode(".png", np.rint(frame * np.float32(255)).astype(np.uint8))
+    _, file = cv2.imencode(".png", as_bytes(frame))
     return file.tobytes()
 
 

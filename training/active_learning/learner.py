@@ -15,6 +15,7 @@ from services.core.domain.metrics import dice
 from services.core.domain.postprocess import hand_mask
 from services.core.domain.preprocess import resize
 from training.data.augment import apply_geometry, apply_intensity, store
+from training.data.rows import as_bytes
 from training.data.scenes import draw_scene_change, draw_surroundings
 from training.models.segmenter import FCDenseNet, segmentation_loss
 from training.run.precision import cpu_autocast
@@ -66,11 +67,6 @@ class Outlines:
     def chosen(self, indices: NDArray[np.intp]) -> "Outlines":
         """Some of them."""
         return replace(self, rows=self.rows[indices])
-
-
-def as_bytes(image: Image) -> NDArray[np.uint8]:
-    """An image in [0, 1] as it is kept."""
-    return np.rint(image * 255).astype(np.uint8)
 
 
 class SegmenterLearner:

@@ -17,6 +17,11 @@ Column: TypeAlias = tuple[tuple[int, ...], str]
 DESCRIPTION: Final = "rows.json"
 
 
+def as_bytes(image: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """An image in [0, 1] as it is kept: 256 grey levels."""
+    return np.rint(image * np.float32(255)).astype(np.uint8)
+
+
 @dataclass(frozen=True, slots=True)
 class Rows:
     """Columns of one folder as arrays (N, ...) mapped from disk, so that memory holds only what is looked at.

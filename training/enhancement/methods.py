@@ -11,6 +11,7 @@ import yaml
 from numpy.typing import NDArray
 
 from services.core.domain.release import CARD
+from training.data.rows import as_bytes
 from training.enhancement.clahe import equalised
 from training.enhancement.degrade import KINDS
 from training.enhancement.hands import EXPORTED, enhance, load_enhancer
@@ -58,7 +59,7 @@ class Methods:
         return {name: np.concatenate([part[name] for part in parts]) for name in self.names}
 
     def _of_batch(self, hands: Image) -> dict[str, Image]:
-        clahe = np.stack([equalised(np.rint(hand * 255).astype(np.uint8)) for hand in hands])
+        clahe = np.stack([equalised(as_bytes(hand)) for hand in hands])
         made = {NOTHING: hands, CLAHE: clahe.astype(np.float32) / np.float32(255)}
         for name, network in self.enhancers.items():
             made[name], changes = enhance(network, hands, maximum_structure_change=1)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.core.domain.gates import structure_change
+from training.data.rows import as_bytes
 
 Image = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -59,7 +60,7 @@ def erase(hand: Image, row: int, column: int, diameter: float) -> Image:
     """
     disc = np.zeros(hand.shape, np.uint8)
     cv2.circle(disc, (column, row), int(np.ceil(diameter / 2)) + 1, 1, -1)
-    filled = cv2.inpaint(np.rint(hand * 255).astype(np.uint8), disc, 3, cv2.INPAINT_TELEA)
+    filled = cv2.inpaint(as_bytes(hand), disc, 3, cv2.INPAINT_TELEA)
     return np.asarray(np.where((disc > 0) & (hand > 0), filled.astype(np.float32) / np.float32(255), hand), np.float32)
 
 

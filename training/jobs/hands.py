@@ -28,7 +28,7 @@ from services.core.domain.gates import contrast, mask_certainty
 from services.core.domain.preprocess import HAND_PX, crop_square, standardise, whole
 from services.core.errors import InvalidRadiographError
 from training.data.radiographs import Dataset, Radiograph, report_missing
-from training.data.rows import Column, Rows
+from training.data.rows import Column, Rows, as_bytes
 from training.data.split import SHARES, Part
 from training.enhancement.hands import (
     enhance,
@@ -112,8 +112,8 @@ class Preparation:
             raise InvalidRadiographError("no hand was found", field="mask")
         hand = segmented_hand(frame, mask)
         values = {
-            "raw": _bytes(crop_square(standardise(frame), whole(frame), size_px=HAND_PX)),
-            "segmented": _bytes(hand),
+            "raw": as_bytes(crop_square(standardise(frame), whole(frame), size_px=HAND_PX)),
+            "segmented": as_bytes(hand),
             "fraction": np.float32(mask.mean()),
             "certainty": np.float32(mask_certainty(probability, mask)),
             "contrast": np.float32(contrast(frame)),
@@ -122,12 +122,8 @@ class Preparation:
             (enhanced,), (change,) = enhance(
                 self.enhancer, hand[None], maximum_structure_change=self.maximum_structure_change
             )
-            values |= {"enhanced": _bytes(enhanced), "structure_change": np.float32(change)}
+            values |= {"enhanced": as_bytes(enhanced), "structure_change": np.float32(change)}
         return {name: np.asarray(value) for name, value in values.items()}
-
-
-def _bytes(image: NDArray[np.float32]) -> NDArray[np.uint8]:
-    return np.rint(image * 255).astype(np.uint8)
 
 
 _HERE: dict[str, Preparation] = {}

@@ -35,10 +35,11 @@ from training.evaluation.measure import OnnxModel, segmenter_dice
 from training.evaluation.typicality import fit_typicality
 from training.jobs.command import JobConfig, command
 from training.models.served import ServedReader, ServedSegmenter
-from training.publish.card import code, descent, origin
+from training.publish.card import descent, origin
+from training.publish.digests import code, digest
 from training.publish.kinds import Kind, Measured, kind_of
 from training.publish.material import MEASURED, Material
-from training.publish.proven import Proven, digest
+from training.publish.proven import Proven
 from training.publish.reader import Member, read_reader
 from training.publish.readings import TYPICALITY, readings
 from training.publish.store import (

@@ -20,11 +20,11 @@ from pydantic import Field
 from services.core.adapters.model_repository import preprocessing_sha256
 from services.core.domain.preprocess import SEGMENT_PX, segmenter_input
 from services.core.errors import InvalidRadiographError
-from training.active_learning.learner import Outlines, Phase, SegmenterLearner, as_bytes, new_network
+from training.active_learning.learner import Outlines, Phase, SegmenterLearner, new_network
 from training.active_learning.pseudo_labels import pseudo_label
 from training.data.masks import outlined, read_masks, segmenter_pair
 from training.data.radiographs import Dataset, Radiograph, image_files, report_missing
-from training.data.rows import Column, Rows
+from training.data.rows import Column, Rows, as_bytes
 from training.data.split import MASK_TEST_CSV, read_ids
 from training.evaluation.curves import draw_curves
 from training.jobs.command import JobConfig, command

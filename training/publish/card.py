@@ -7,12 +7,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import onnxruntime
-import torch
 import yaml
 
-import training
-from services import core
 from training.data.radiographs import Dataset, Radiograph
 from training.data.split import split_hash
 from training.publish.reader import Member
@@ -38,15 +34,6 @@ def descent(members: Sequence[Member], learnt: Sequence[Radiograph]) -> dict[str
         "training_ids": sorted(ids.union(*(member.training_ids() for member in members))),
         "members": [member.card() for member in members],
     }
-
-
-def code() -> str:
-    """SHA-256 of the code that trains and publishes and of what it shares with serving, and the runtimes' versions."""
-    found = sha256(f"{torch.__version__} {onnxruntime.__version__}".encode())
-    for package in (training, core):
-        for path in sorted(Path(package.__path__[0]).rglob("*.py")):
-            found.update(path.read_bytes())
-    return found.hexdigest()
 
 
 def revision() -> str:

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Final, Self
 
@@ -13,6 +12,7 @@ from torch import nn
 
 from services.core.domain.contracts import ModelContract
 from services.core.domain.release import WEIGHTS
+from training.publish.digests import digest
 from training.publish.export import export, parity
 from training.run.room import whole
 
@@ -61,8 +61,3 @@ class Proven:
             noted = {"made_by": made_by, "sha256": digest(path), "parity": agreement}
             file.write(json.dumps(noted).encode())
         return cls(path, agreement)
-
-
-def digest(path: Path) -> str:
-    """The SHA-256 of a file, as cards have it."""
-    return sha256(path.read_bytes()).hexdigest()

@@ -30,7 +30,7 @@ from services.core.errors import (
     StoreUnavailableError,
     UnknownReleaseError,
 )
-from training.publish.proven import digest
+from training.publish.digests import digest
 from training.run.exits import BadConfigurationError, FailedError, StoreUnwritableError
 from training.run.room import whole
 

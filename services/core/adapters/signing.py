@@ -33,13 +33,10 @@ def sign(data: bytes, *, name: str, private_key: Path) -> bytes:
 
 
 def is_signed_with(data: bytes, signature: bytes, *, name: str, private_key: Path) -> bool:
-    """Whether this signature is of these bytes, by this key. Raises ConfigurationError for a key that is none."""
+    """Whether this signature is of these bytes, by this key, with which `sign` has signed."""
     from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 -- see above
 
-    try:
-        key = serialization.load_pem_private_key(private_key.read_bytes(), None).public_key()
-    except Exception as error:  # noqa: BLE001 -- as above
-        raise ConfigurationError(f"is no private key to sign with: {_why(error)}", field=private_key.name) from None
+    key = serialization.load_pem_private_key(private_key.read_bytes(), None).public_key()
     try:
         _check(data, signature, _pem(key), name)
     except ReleaseError:
