@@ -32,7 +32,7 @@ class Rows:
     folder: Path
     ids: tuple[str, ...]
     done: NDArray[np.bool_]
-    columns: Mapping[str, NDArray[Any]]
+    columns: Mapping[str, "np.memmap[Any, np.dtype[Any]]"]
     made_by: str
 
     @classmethod
@@ -79,7 +79,7 @@ class Rows:
         found = _described(folder)
         count, mode = len(found["ids"]), "r+" if write else "r"
 
-        def mapped(name: str, shape: Sequence[int], kind: str) -> NDArray[Any]:
+        def mapped(name: str, shape: Sequence[int], kind: str) -> "np.memmap[Any, np.dtype[Any]]":
             return np.memmap(folder / f"{name}.bin", np.dtype(kind), mode, shape=(count, *shape))  # type: ignore[call-overload]
 
         columns = {name: mapped(name, shape, kind) for name, (shape, kind) in found["columns"].items()}
@@ -91,11 +91,12 @@ class Rows:
         return np.flatnonzero(~self.done)
 
     def write(self, rows: NDArray[np.intp], **values: NDArray[Any]) -> None:
-        """Fill rows, whole before they are marked as done."""
+        """Fill rows; they lie on disk, whole, before they are marked as done, also where the machine stops."""
         if values.keys() != self.columns.keys():
             raise ValueError(f"rows have the columns {sorted(self.columns)}, not {sorted(values)}")
         for name, value in values.items():
             self.columns[name][rows] = value
+            self.columns[name].flush()
         self.done[rows] = True
 
     def find(self, ids: Sequence[str]) -> NDArray[np.intp]:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -53,11 +53,12 @@ class PrefixCache:
 
     In half precision they take the space of half precision, so that nothing is lost by keeping them.
 
-    A killed run leaves whole rows behind, and the next one, or another run with the same frozen flows, uses them. Those
-    that were opened longest ago make room for others; a run that still reads one keeps it until it ends.
+    A killed run, or a machine that stopped, leaves whole rows behind, and the next run, or another one with the same
+    frozen flows, uses them. Those that were opened longest ago make room for others; a run that still reads one keeps
+    it until it ends.
     """
 
-    maps: NDArray[np.floating]
+    maps: "np.memmap[Any, np.dtype[np.floating]]"
     filled: NDArray[np.bool_]
 
     @classmethod
@@ -91,6 +92,7 @@ class PrefixCache:
         for start in range(0, len(missing), FILL_BATCH):
             chunk = missing[start : start + FILL_BATCH]
             self.maps[chunk] = compute(chunk)
+            self.maps.flush()
             self.filled[chunk] = True
         return len(missing)
 
