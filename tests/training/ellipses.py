@@ -1,5 +1,6 @@
 """Outlined ellipses in noise, for tests of who learns outlines."""
 
+import shutil
 from pathlib import Path
 
 import cv2
@@ -26,3 +27,13 @@ def draw_ellipses(folder: Path, count: int, *, test: tuple[int, ...], selection:
     for name, lines in tables.items():
         (folder / f"{name}.csv").write_text("\n".join(lines) + "\n")
     return folder
+
+
+def leave_outlines(folder: Path, ids: tuple[str, ...]) -> Path:
+    """Take all outlines away but those of `ids`; the folder where they all lie now."""
+    away = folder / "away"
+    shutil.copytree(folder / "masks" / "mask", away)
+    for path in (folder / "masks" / "mask").iterdir():
+        if path.stem not in ids:
+            path.unlink()
+    return away

@@ -13,11 +13,12 @@ import yaml
 torch = pytest.importorskip("torch", reason="needs the training extra: pip install -e '.[training]'")
 
 from tests.kills import kill_at_random, undisturbed  # noqa: E402
-from tests.training.ellipses import draw_ellipses  # noqa: E402
+from tests.training.ellipses import draw_ellipses, leave_outlines  # noqa: E402
 from training.active_learning.oracles import merged  # noqa: E402
 from training.run.exits import ExitCode  # noqa: E402
 
 COUNT = 20
+HELD = ("0", "1", "2", "3")
 PATIENCE_S = 300
 
 
@@ -82,6 +83,7 @@ def test_rounds_ask_until_the_budget_is_spent(project):
 def test_people_may_take_their_time(project):
     """Questions and suggestions go out as files; until all answers are there the job says how many are awaited."""
     oracle = {"kind": "folder", "folder": str(project / "desk"), "annotators": 2}
+    outlines = leave_outlines(project, HELD)
     awaited = job(project, oracle=oracle)
     assert awaited.returncode == ExitCode.WAITING_FOR_LABELS
     assert "4 outlines are awaited" in awaited.stderr
@@ -92,11 +94,11 @@ def test_people_may_take_their_time(project):
     for annotator in ("ada", "eve"):
         (project / "desk" / "answers" / annotator).mkdir()
         for id_ in asked[: 4 if annotator == "ada" else 3]:
-            shutil.copy(project / "masks/mask" / f"{id_}.png", project / "desk" / "answers" / annotator)
+            shutil.copy(outlines / f"{id_}.png", project / "desk" / "answers" / annotator)
     assert "1 outlines are awaited" in job(project, oracle=oracle).stderr
     log = project / "out" / "answers.csv"
     log.write_text(log.read_text().partition("\n")[2])  # as it was written before it had a header
-    shutil.copy(project / "masks/mask" / f"{asked[3]}.png", project / "desk" / "answers" / "eve")
+    shutil.copy(outlines / f"{asked[3]}.png", project / "desk" / "answers" / "eve")
     done = job(project, oracle=oracle)
     assert done.returncode == 0, done.stderr
     assert rounds(project)[0]["labels"] == 4
@@ -104,6 +106,28 @@ def test_people_may_take_their_time(project):
     assert header == "id,annotators,agreement"
     assert sorted(answers) == sorted(f"{id_},2,1.0000" for id_ in asked)
     assert len(list((project / "desk" / "questions").iterdir())) == 2 * (4 + 3)
+
+
+def test_outlines_that_are_there_are_learnt_from_and_not_asked_for(project):
+    """The first round takes all of them, asks for what it lacks to begin with, and scores only what has none."""
+    oracle = {"kind": "folder", "folder": str(project / "desk")}
+    given = ("5", "8", "11")
+    outlines = leave_outlines(project, (*HELD, *given))
+    assert "1 outlines are awaited" in job(project, oracle=oracle).stderr
+    *begun, drawn = column(project / "out" / "start.csv", "id")
+    assert (sorted(begun, key=int), drawn in given) == (list(given), False)
+    assert {path.name for path in (project / "desk" / "questions").iterdir()} == {
+        f"{drawn}.png", f"{drawn}.suggestion.png"
+    }  # fmt: skip
+    shutil.copy(outlines / f"{drawn}.png", project / "desk" / "answers")
+    done = job(project, oracle=oracle)
+    assert done.returncode == 0, done.stderr
+    assert rounds(project)[0]["labels"] == 4
+    scored = column(project / "out" / "round-00" / "scores.csv", "id")
+    assert sorted(scored, key=int) == [str(i) for i in range(4, COUNT) if str(i) not in {*given, drawn}]
+    refused = job(project, oracle=oracle, out=str(project / "other"), plan={"maximum_labels": 3})
+    assert refused.returncode == 64
+    assert "3 radiographs are outlined already, and plan.maximum_labels is 3" in refused.stderr
 
 
 def test_killed_round_ends_as_if_it_had_not_been(project, tmp_path):
@@ -167,7 +191,7 @@ def test_run_that_was_begun_otherwise_is_not_gone_on_with(project):
     assert job(project, plan={"strategy": "random"}).returncode == 0
     refused = job(project, plan={"strategy": "entropy"})
     assert refused.returncode == 64
-    assert "was begun with another strategy" in refused.stderr
+    assert "was begun with another plan.strategy" in refused.stderr
 
 
 def test_several_annotators_are_merged():

@@ -56,7 +56,13 @@ def tasks_of(server, oracle):
     return {task["data"]["id"]: server.call("GET", f"/api/tasks/{task['id']}/") for task in listed}
 
 
-def submit(server, task, *masks, cancelled=False):
+def colleague(server):
+    """The number of a second user."""
+    user = {"email": "second@example.org", "username": "second", "first_name": "A", "last_name": "Colleague"}
+    return server.call("POST", "/api/users/", user)["id"]
+
+
+def submit(server, task, *masks, cancelled=False, **by):
     """One annotation, a stroke for each mask, as the browser submits it."""
     strokes = [
         {"type": "brushlabels", "from_name": BRUSH, "to_name": PICTURE, "original_width": mask.shape[1],
@@ -64,7 +70,7 @@ def submit(server, task, *masks, cancelled=False):
          "value": {"format": "rle", "rle": encode_mask(mask), "brushlabels": [LABEL]}}
         for mask in masks
     ]  # fmt: skip
-    body = {"result": strokes, "was_cancelled": cancelled}
+    body = {"result": strokes, "was_cancelled": cancelled, **by}
     server.call("POST", f"/api/tasks/{task['id']}/annotations/", body)
 
 
@@ -149,13 +155,14 @@ def test_answers_are_what_people_submitted(server, oracle):
 
 
 def test_several_annotators_are_waited_for_and_compared(server, oracle):
-    """Two outlines make an answer, with their Dice."""
+    """Outlines of two people make an answer, with their Dice; of each, what they submitted last."""
     both = replace(oracle, annotators=2)
     both.ask([question("1", outline())])
     (task,) = tasks_of(server, both).values()
+    submit(server, task, outline(left=2))
     submit(server, task, outline())
     assert both.answers(["1"]) == {}
-    submit(server, task, outline(left=19))
+    submit(server, task, outline(left=19), completed_by=colleague(server))
     answer = both.answers(["1"])["1"]
     assert answer.annotators == 2
     assert answer.agreement == pytest.approx(dice(outline(), outline(left=19)))

@@ -16,6 +16,7 @@ from services.core.adapters.store import Store  # noqa: E402
 from services.core.domain.contracts import CONTRACTS, REGRESSOR  # noqa: E402
 from services.core.domain.preprocess import HAND_PX  # noqa: E402
 from tests.models import publish_tiny, tiny_release  # noqa: E402
+from training.jobs.begun import keep_config  # noqa: E402
 from training.jobs.transfer import TransferConfig  # noqa: E402
 from training.models.enhancer import UNetGenerator  # noqa: E402
 from training.publish.proven import Proven  # noqa: E402
@@ -84,8 +85,7 @@ def test_a_run_goes_on_from_the_version_that_it_began_with(store, tmp_path):
     config = config_of(store.folder, tmp_path)
     begun = config.settled(ALONE)
     assert begun.start_from == Published(str(store.folder), REGRESSOR, 1)
-    (tmp_path / "run").mkdir()
-    begun.model_copy(update={"start_from": Published(str(store.folder), REGRESSOR, 0)}).keep()
+    keep_config(begun.model_copy(update={"start_from": Published(str(store.folder), REGRESSOR, 0)}), tmp_path / "run")
     assert config.settled(ALONE).start_from == Published(str(store.folder), REGRESSOR, 0)
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.yaml"]
 

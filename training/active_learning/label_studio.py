@@ -79,7 +79,7 @@ class LabelStudio:
             id_ = task["data"].get("id")
             if id_ in wanted and task["total_annotations"] >= self.annotators:
                 annotations = session.call("GET", f"/api/tasks/{task['id']}/annotations/")
-                masks = [_outline(a["result"], id_) for a in annotations if not a.get("was_cancelled")]
+                masks = [_outline(result, id_) for result in _by_person(annotations)]
                 if len(masks) >= self.annotators:
                     found[id_] = merged([_same_size(mask, masks[0]) for mask in masks])
         return found
@@ -97,6 +97,12 @@ class LabelStudio:
                 return int(entry["id"])
         settings = {"title": self.project, "label_config": CONFIG, "maximum_annotations": self.annotators}
         return int(session.call("POST", "/api/projects/", settings | {"show_collab_predictions": True})["id"])
+
+
+def _by_person(annotations: Sequence[dict[str, Any]]) -> list[Any]:
+    """What each annotator submitted last."""
+    submitted = sorted((a for a in annotations if not a.get("was_cancelled")), key=lambda a: int(a["id"]))
+    return list({str(a.get("completed_by")): a["result"] for a in submitted}.values())
 
 
 class _Session:

@@ -73,6 +73,26 @@ class GroundTruth:
 
 
 @dataclass(frozen=True, slots=True)
+class Beginning:
+    """What is outlined already, `given` in `masks`/ID.png, needs nobody; all else is asked of `others`."""
+
+    masks: Path
+    given: frozenset[str]
+    others: Oracle
+
+    def ask(self, questions: Sequence[Question]) -> None:
+        """Put those that nobody has answered."""
+        if unknown := [question for question in questions if question.id not in self.given]:
+            self.others.ask(unknown)
+
+    def answers(self, ids: Sequence[str]) -> dict[str, Answer]:
+        """What is given, and those of the others that are there."""
+        unknown = [id_ for id_ in ids if id_ not in self.given]
+        known = GroundTruth(self.masks).answers([id_ for id_ in ids if id_ in self.given])
+        return known | (self.others.answers(unknown) if unknown else {})
+
+
+@dataclass(frozen=True, slots=True)
 class Folder:
     """People with any drawing program: `folder`/questions/ID.png and ID.suggestion.png go out, answers/ID.png come in.
 

@@ -60,6 +60,7 @@ class Plan:
         """Of a member's weights; what a round draws follows from it."""
         return self.seed * 1000 + member
 
-    def drawn(self, pool: Sequence[str]) -> list[str]:
-        """What is outlined first, whatever the strategy."""
-        return [pool[i] for i in np.random.default_rng(self.seed).permutation(len(pool))[: self.start]]
+    def drawn(self, pool: Sequence[str], *, there: int = 0) -> list[str]:
+        """What is outlined first, whatever the strategy, beside as many outlines as are `there` already."""
+        count = max(0, self.start - there)
+        return [pool[i] for i in np.random.default_rng(self.seed).permutation(len(pool))[:count]]

@@ -26,6 +26,8 @@ from training.models.segmenter import FCDenseNet
 from training.run.exits import BadConfigurationError, WaitingForLabels
 
 Frame = NDArray[np.float32]
+START: Final = "start.csv"
+"""What the first round learns from; where it is, a run was begun."""
 ANSWERED: Final = ("id", "annotators", "agreement")
 
 
@@ -35,7 +37,8 @@ class Rounds:
 
     `selection` and `test` are outlined already, at the plan's size: the one chooses weights and tells when the
     committee has converged, the other is only measured. Runs that begin alike may share the members of their first
-    round in the folder `beginnings`.
+    round in the folder `beginnings`. What is `given` is outlined from the start: all of it is learnt from, the oracle
+    answers for it at once, and what lacks of the plan's `start` is drawn and asked for.
     """
 
     folder: Path
@@ -46,6 +49,7 @@ class Rounds:
     selection: Outlines
     test: Outlines
     beginnings: Path | None = None
+    given: frozenset[str] = frozenset()
 
     def next(self) -> dict[str, Any]:
         """Do one round: take the answers, train, score the rest, ask. Returns its figures.
@@ -76,7 +80,7 @@ class Rounds:
 
     def asked(self, number: int) -> list[str]:
         """What was asked before a round: what it learns from."""
-        asked = _read_ids(self.folder / "start.csv")
+        asked = _read_ids(self.folder / START)
         for earlier in range(number):
             asked += _read_ids(self.folder / f"round-{earlier:02d}" / "query.csv")
         return asked
@@ -84,16 +88,24 @@ class Rounds:
     def _labelled(self, number: int) -> list[str]:
         """What a round learns from: all that was asked before it and answered."""
         if number == 0:
-            first = self.folder / "start.csv"
+            first = self.folder / START
             if not first.exists():
-                self.folder.mkdir(parents=True, exist_ok=True)
-                _write_ids(first, self.plan.drawn(self.pool))
+                self._begin(first)
             unanswered = [id_ for id_ in _read_ids(first) if not self._outline_file(id_).exists()]
             frames = {id_: self.frame(id_) for id_ in unanswered}
             self.oracle.ask([Question(id_, f, np.zeros(f.shape, bool)) for id_, f in frames.items()])
         asked = self.asked(number)
         self._collect([id_ for id_ in asked if not self._outline_file(id_).exists()])
         return asked
+
+    def _begin(self, first: Path) -> None:
+        given, rest = ([id_ for id_ in self.pool if (id_ in self.given) is known] for known in (True, False))
+        if len(given) >= self.plan.maximum_labels:
+            raise BadConfigurationError(
+                f"{len(given)} radiographs are outlined already, and plan.maximum_labels is {self.plan.maximum_labels}"
+            )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        _write_ids(first, [*given, *self.plan.drawn(rest, there=len(given))])
 
     def _collect(self, ids: Sequence[str]) -> None:
         """Keep the answers to these questions, so that a round is the same whenever it is done again."""

@@ -4,25 +4,24 @@ Each run does one round: it takes the answers to what was asked, trains the comm
 no outline, and asks for the next. Exit code 3 says that answers are awaited: start it again when they are there.
 """
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import cv2
-import yaml
 from pydantic import Field
 
 from training.active_learning.label_studio import LabelStudio
 from training.active_learning.learner import Outlines
-from training.active_learning.oracles import Folder, GroundTruth
+from training.active_learning.oracles import Beginning, Folder, GroundTruth
 from training.active_learning.plan import Plan
-from training.active_learning.rounds import Rounds
+from training.active_learning.rounds import START, Rounds
 from training.active_learning.sight import network_input, square_mask
 from training.data.frames import Frames
 from training.data.masks import outlined, read_masks
 from training.data.radiographs import Dataset
 from training.data.split import MASK_TEST_CSV, read_ids
 from training.evaluation.labels import draw_labels
+from training.jobs.begun import FREE, check_begun, keep_config
 from training.jobs.command import JobConfig, command
 from training.run.exits import BadConfigurationError
 
@@ -32,6 +31,8 @@ class ActiveLearningConfig(JobConfig):
 
     `masks` holds the folders `image` and `mask` of what is outlined from the start; of these `selection` (CSV, id)
     choose weights and tell convergence, and `test` (CSV, id) are only measured. Neither is ever asked or learnt from.
+    The others that are of the train part are what the first round learns from, but in a simulation (`ground_truth`),
+    which asks for them. `pool_limit` bounds how many may be asked.
     """
 
     dataset: Dataset
@@ -61,25 +62,26 @@ def rounds(config: ActiveLearningConfig) -> Rounds:
     radiographs = [
         r for r in config.dataset.read() if r.part == "train" and r.id not in held["selection"] | held["test"]
     ]
-    if isinstance(config.oracle, GroundTruth):
-        radiographs = [r for r in radiographs if r.id in there]
-    frames = Frames.keep(radiographs[: config.pool_limit], config.out / "frames")
+    outlines = [r for r in radiographs if r.id in there]
+    simulated = isinstance(config.oracle, GroundTruth)
+    asked = outlines if simulated else [r for r in radiographs if r.id not in there]
+    given = set() if simulated else {r.id for r in outlines}
+    chosen = given | {r.id for r in asked[: config.pool_limit]}
+    frames = Frames.keep([r for r in radiographs if r.id in chosen], config.out / "frames")
     pool = [r.id for r in radiographs if r.id in frames]
     if len(pool) < config.plan.start:
         raise BadConfigurationError(f"{len(pool)} radiographs are too few to begin with {config.plan.start} outlines")
-    return Rounds(config.out, config.plan, pool, frames.frame, config.oracle, sets["selection"], sets["test"])
+    oracle = Beginning(config.masks / "mask", frozenset(given), config.oracle)
+    selection, test = sets["selection"], sets["test"]
+    return Rounds(config.out, config.plan, pool, frames.frame, oracle, selection, test, given=frozenset(given))
 
 
 def run(config: ActiveLearningConfig) -> None:
     """Do rounds until as many are done as one run may do, the committee has converged, or answers are awaited."""
     cv2.setNumThreads(1)
-    values = json.loads(config.model_dump_json())
-    settings = config.out / "config.yaml"
-    if settings.exists() and (before := yaml.safe_load(settings.read_text())["plan"]) != values["plan"]:
-        differing = [key for key in values["plan"] if values["plan"][key] != before.get(key)]
-        raise BadConfigurationError(f"{config.out} was begun with another {', '.join(differing)}")
+    check_begun(config, config.out, state=START, free=FREE | {"rounds", "oracle"})
     learning = rounds(config)
-    settings.write_text(yaml.safe_dump(values, sort_keys=False))
+    keep_config(config, config.out)
     for _ in range(config.rounds):
         done: list[dict[str, Any]] = learning.done()
         if done and done[-1]["converged"]:

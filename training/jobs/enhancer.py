@@ -11,7 +11,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 from pydantic import Field
 
@@ -20,6 +19,7 @@ from training.data.split import SPLIT_CSV, read_split
 from training.enhancement.degrade import Shares, quality
 from training.enhancement.learner import EnhancerLearner
 from training.evaluation.curves import draw_curves
+from training.jobs.begun import check_begun, keep_config
 from training.jobs.command import JobConfig, command
 from training.run.checkpoint import Checkpoint, save_whole
 from training.run.exits import BadConfigurationError
@@ -68,6 +68,7 @@ def gold_standard(config: EnhancerConfig) -> NDArray[np.uint8]:
 def run(config: EnhancerConfig) -> None:
     """Train, or go on; `weights.pt` are the best on degraded selection hands, `curves.png` shows the way there."""
     cv2.setNumThreads(1)
+    check_begun(config, config.out)
     hands = gold_standard(config)
     order = np.random.default_rng(config.seed).permutation(len(hands))
     learner = EnhancerLearner(
@@ -76,8 +77,7 @@ def run(config: EnhancerConfig) -> None:
         adversarial_weight=config.adversarial_weight, validate_every=config.validate_every, seed=config.seed,
         shares=Shares(config.collimation_share, config.inversion_share),
     )  # fmt: skip
-    config.out.mkdir(parents=True, exist_ok=True)
-    (config.out / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+    keep_config(config, config.out)
     with Journal(config.out, title="enhancer", total=config.steps) as journal:
         checkpoint = Checkpoint(config.out / "last.pt", every_s=config.checkpoint_every_s)
         run_steps(learner, steps=config.steps, checkpoint=checkpoint, journal=journal)

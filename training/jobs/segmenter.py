@@ -14,7 +14,6 @@ from typing import Final
 import cv2
 import numpy as np
 import torch
-import yaml
 from pydantic import Field
 
 from services.core.adapters.model_repository import preprocessing_sha256
@@ -27,6 +26,7 @@ from training.data.radiographs import Dataset, Radiograph, image_files, report_m
 from training.data.rows import Column, Rows, as_bytes
 from training.data.split import MASK_TEST_CSV, read_ids
 from training.evaluation.curves import draw_curves
+from training.jobs.begun import check_begun, keep_config
 from training.jobs.command import JobConfig, command
 from training.models.segmenter import FCDenseNet
 from training.run.checkpoint import Checkpoint, save_whole
@@ -70,6 +70,7 @@ class SegmenterConfig(JobConfig):
 def run(config: SegmenterConfig) -> None:
     """Train, or go on; `weights.pt` are the best on the selection images, `curves.png` shows the way there."""
     cv2.setNumThreads(1)
+    check_begun(config, config.out)
     network = _network(config)
     held = set(read_ids(config.never_train))
     ids = [id_ for id_ in outlined(config.masks) if id_ not in held]
@@ -79,7 +80,7 @@ def run(config: SegmenterConfig) -> None:
     order = np.random.default_rng(0).permutation(len(drawn))  # the same in every run, whatever its seed
     selection, train = order[: config.selection_images], order[config.selection_images :]
     sources = [drawn.chosen(train)]
-    (config.out / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+    keep_config(config, config.out)
     if config.pseudo_labels is not None:
         masks = image_files(config.masks / "mask")
         others = [r for r in config.dataset.read() if r.part == "train" and r.id not in masks]

@@ -9,6 +9,8 @@ import yaml
 from pydantic import Field
 
 from training.evaluation.curves import draw_curves
+from training.jobs.begun import CONFIG, check_begun, keep_config
+from training.jobs.begun import FREE as FREE_EVERYWHERE
 from training.jobs.command import JobConfig, command
 from training.jobs.lessons import Teacher
 from training.jobs.source import Hub, Source, examples, network
@@ -23,7 +25,7 @@ from training.transfer.learner import Fitting, StagedLearner
 from training.transfer.stages import Stage, total_images
 from training.transfer.target import AgeTarget, CategoryTarget, Target
 
-CONFIG: Final = "config.yaml"
+FREE: Final = FREE_EVERYWHERE | {"device", "precision", "kept"}
 
 
 class TransferConfig(JobConfig):
@@ -72,12 +74,6 @@ class TransferConfig(JobConfig):
             return Published(**before)
         return self.start_from.named()
 
-    def keep(self) -> None:
-        """Leave it beside the results, all of it or nothing: what goes on reads it."""
-        partial = self.out / f"{CONFIG}.partial"
-        partial.write_text(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False))
-        partial.replace(self.out / CONFIG)
-
 
 def learner(config: TransferConfig, device: Device) -> StagedLearner:
     """What `run` trains."""
@@ -112,11 +108,11 @@ def run(config: TransferConfig) -> None:
     cv2.setNumThreads(1)
     device = choose_device(precision=config.precision, kind=config.device)
     config = config.settled(device)
+    device.agreed(lambda: check_begun(config, config.out, free=FREE))
     learning = learner(config, device)
-    config.out.mkdir(parents=True, exist_ok=True)
     rank = device.rank
     if not rank:
-        config.keep()
+        keep_config(config, config.out)
     steps = total_images(config.stages) // config.fitting.batch_size
     with Journal(config.out / f"rank-{rank}" if rank else config.out, title=config.backbone, total=steps) as journal:
         checkpoint = Checkpoint(config.out / "last.pt", every_s=config.checkpoint_every_s, writes=not rank)
