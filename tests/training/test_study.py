@@ -1,10 +1,15 @@
 """The study of schedules: units of their own, a report from what is complete, differences paired by radiograph."""
 
+import asyncio
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -13,14 +18,18 @@ torch = pytest.importorskip("torch", reason="needs the training extra: pip insta
 
 from pydantic import ValidationError  # noqa: E402
 
+from tests.kills import kill_at_random, undisturbed  # noqa: E402
+from tests.waiting import until  # noqa: E402
 from training.data.rows import Rows  # noqa: E402
 from training.evaluation.seeds import interval  # noqa: E402
-from training.evaluation.study import Arm, Outcome, differences, errors_of, matrix  # noqa: E402
+from training.evaluation.study import Arm, Outcome, Plan, differences, errors_of, matrix  # noqa: E402
+from training.evaluation.study_report import write_report  # noqa: E402
 from training.jobs.study import StudyConfig, run  # noqa: E402
 from training.run.claim import claimed  # noqa: E402
-from training.run.exits import BadConfigurationError  # noqa: E402
+from training.run.exits import BadConfigurationError, ExitCode  # noqa: E402
 
 SIDE, COUNT = 64, 60
+PATIENCE_S = 300
 
 
 @pytest.fixture
@@ -73,6 +82,69 @@ def test_a_study_is_done_unit_by_unit_and_reports_what_is_there(values, tmp_path
         run(StudyConfig(**values | {"fitting": values["fitting"] | {"weight_decay": 0.5}}))
     assert all(cv2.imread(str(tmp_path / "study" / name)) is not None for name in ("mae.png", "loss.png"))
     assert len(np.load(tmp_path / "study" / "runs" / "head-female-1" / "errors.npz")["ids"]) == 5
+
+
+def command(values, tmp_path):
+    """The study as a command."""
+    path = tmp_path / f"{Path(values['out']).name}.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return [sys.executable, "-m", "training.jobs.study", "--config", str(path)]
+
+
+def readings(folder):
+    """What each run of a study came to."""
+    found = {}
+    for path in folder.glob("runs/*/errors.npz"):
+        with np.load(path) as stored:
+            found[path.parent.name] = {name: stored[name].tolist() for name in stored if name != "cpu_seconds"}
+    return found
+
+
+def test_killed_at_random_it_ends_with_the_same_figures(values, tmp_path):
+    """Every run reads as if nothing had been."""
+    seconds = undisturbed(command(values, tmp_path), tmp_path / "study")
+    killed = command(values | {"out": str(tmp_path / "killed"), "kept": str(tmp_path / "kept-by-it")}, tmp_path)
+    kill_at_random(killed, tmp_path / "killed", within_s=seconds, times=2)
+    subprocess.run(killed, check=True, timeout=PATIENCE_S, stderr=subprocess.DEVNULL)
+    assert readings(tmp_path / "killed") == readings(tmp_path / "study")
+    assert len(readings(tmp_path / "study")) == 4
+
+
+def test_a_run_is_gone_on_with_only_as_it_was_begun(values, tmp_path):
+    """One that was stopped belongs to the schedule, the weights and the labels that it was begun with."""
+    long = [{"trainable": [], "images": 20_000, "learning_rate": 0.01}]
+    values |= {"schedules": {"head": long}, "arms": values["arms"][:1], "cohorts": ["all"]}
+    process = subprocess.Popen(command(values, tmp_path), stderr=subprocess.DEVNULL)
+    log = tmp_path / "study" / "runs" / "head-all-1" / "log.jsonl"
+    asyncio.run(until(lambda: log.exists() and log.stat().st_size, timeout_s=PATIENCE_S))
+    process.terminate()
+    assert process.wait(PATIENCE_S) == ExitCode.INTERRUPTED
+    others = (
+        {"schedules": {"head": [long[0] | {"learning_rate": 0.001}]}},
+        {"start_from": str(tmp_path / "labels.csv")},
+    )
+    for changes in others:
+        refused = subprocess.run(command(values | changes, tmp_path), capture_output=True, text=True, check=False)
+        assert refused.returncode == ExitCode.BAD_CONFIGURATION
+        assert "last.pt was made with another configuration" in refused.stderr
+    (tmp_path / "labels.csv").write_text((tmp_path / "labels.csv").read_text().replace("0,", "0,1", 1))
+    with pytest.raises(BadConfigurationError, match="on other hands or labels"):
+        run(StudyConfig(**values))
+
+
+def test_a_verdict_needs_three_seeds(tmp_path):
+    """Errors of two seeds are not told to hold for others."""
+    rng = np.random.default_rng(0)
+    for seeds, said in (((1, 2), "is not judged against head"), ((1, 2, 3), "beats head")):
+        journal = [{"step": 4, "stage": 0.0, "loss": 1.0, "validation_mae_months": 9.0}]
+        ids = np.arange(40).astype(str)
+        outcomes = [
+            Outcome(Arm(name, "raw", name), "all", seed, ids, rng.uniform(low, low + 4, 40), 9, 1.0, journal)
+            for name, low in (("paced", 4), ("head", 9))
+            for seed in seeds
+        ]
+        write_report(tmp_path, outcomes, Plan(6, 16, 4, "calibration"))
+        assert f"- all: it {said}.\n" in (tmp_path / "report.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from training.evaluation.study_plots import draw_losses, draw_maes, draw_validat
 PACED: Final = "paced"
 SEX: Final = "sex"
 HOURS_S: Final = 3600
+FEWEST_SEEDS: Final = 3
 
 
 def write_report(folder: Path, outcomes: Sequence[Outcome], plan: Plan) -> None:
@@ -33,7 +34,8 @@ def _report(outcomes: Sequence[Outcome], plan: Plan) -> Iterator[str]:
     yield "# Schedules of transfer learning"
     yield f"\n{len(outcomes)} of {plan.runs} runs are complete, each of {plan.images_a_run} images seen; they took"
     yield f"{hours:.1f} hours of one core. MAE in months on the {plan.part} part, on radiographs by which nothing"
-    yield "was chosen, with 95% bootstrap intervals over seeds and radiographs; then the MAE of each seed.\n"
+    yield "was chosen, with 95% bootstrap intervals over seeds and radiographs; then the MAE of each seed. Intervals"
+    yield f"over fewer than {FEWEST_SEEDS} seeds say little about others; over {FEWEST_SEEDS} they are a bit narrow.\n"
     yield from table(["arm", *cohorts], ([arm, *(_mae(errors.get((arm, c))) for c in cohorts)] for arm in arms))
     yield "\n![MAE by arm and cohort](mae.png)\n\n![Training loss](loss.png)\n\n![Validation](validation.png)\n"
     if PACED in arms:
@@ -65,20 +67,23 @@ def _against_paced(errors: dict[Key, Errors], arms: Sequence[str], cohorts: Sequ
     yield "Difference in months, paired by seed and radiograph; below zero the paced schedule is better.\n"
     rows = ([arm, *(_difference(errors.get((PACED, c)), errors.get((arm, c))) for c in cohorts)] for arm in others)
     yield from table(["arm", *cohorts], rows)
-    yield "\nOf each cohort, all that is said at once holds with 95% (Bonferroni):\n"
+    yield "\nOf each cohort, all that is said at once holds with 95% (Bonferroni); arms that share fewer than"
+    yield f"{FEWEST_SEEDS} seeds with the paced schedule are not judged:\n"
     yield from (_verdict(errors, others, cohort) for cohort in cohorts if (PACED, cohort) in errors)
 
 
 def _verdict(errors: dict[Key, Errors], others: Sequence[str], cohort: str) -> str:
     """Which arms are surely better or worse than the paced one."""
-    parts: dict[str, list[str]] = {"beats": [], "loses to": [], "cannot be told from": []}
+    parts: dict[str, list[str]] = {"beats": [], "loses to": [], "cannot be told from": [], "is not judged against": []}
     for arm in others:
         values = differences(errors[PACED, cohort], errors.get((arm, cohort), {}))
-        if values.size:
+        if len(values) < FEWEST_SEEDS:
+            parts["is not judged against"].append(arm)
+        elif values.size:
             _, low, high = interval(values, level=1 - 0.05 / len(others))
             parts["beats" if high < 0 else "loses to" if low > 0 else "cannot be told from"].append(arm)
     said = "; ".join(f"{word} {', '.join(names)}" for word, names in parts.items() if names)
-    return f"- {cohort}: it {said or 'has nothing to be compared with yet'}."
+    return f"- {cohort}: it {said or 'has nothing to be compared with'}."
 
 
 def _stages(outcomes: Sequence[Outcome], plan: Plan) -> Iterator[str]:

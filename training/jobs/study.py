@@ -9,6 +9,7 @@ import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Final, Literal, Self
@@ -25,6 +26,7 @@ from training.evaluation.study import ERRORS, Arm, Outcome, Plan
 from training.evaluation.study_report import write_report
 from training.jobs.command import JobConfig, command
 from training.jobs.source import Hub, Source, examples, network
+from training.publish.digests import digest
 from training.run.checkpoint import Checkpoint
 from training.run.claim import claimed
 from training.run.exits import BadConfigurationError
@@ -40,6 +42,9 @@ from training.transfer.target import AgeTarget
 
 LOG = logging.getLogger(__name__)
 LOG_EVERY: Final = 5
+STATE: Final = "last.pt"
+MADE_WITH: Final = "made_with"
+"""Beside the state of a run that is not complete: what it was begun with, as in the results of one that is."""
 
 Cohort = Literal["all", "male", "female", "sex"]
 
@@ -171,7 +176,9 @@ def _run(config: StudyConfig, unit: Unit, folder: Path, radiographs: Sequence[Ra
         cache=config.kept,
     )
     steps = total_images(stages) // fitting.batch_size
-    spent = Spent(folder)
+    spent, made_with = Spent(folder), _made_with(config, unit, device)
+    with whole(folder / MADE_WITH) as file:
+        file.write(f"{made_with}\n".encode())
 
     def over(step: int) -> bool:
         if step % LOG_EVERY == 0:
@@ -179,7 +186,7 @@ def _run(config: StudyConfig, unit: Unit, folder: Path, radiographs: Sequence[Ra
         return learning.finished
 
     with Journal(folder, title=unit.name, total=steps) as journal:
-        checkpoint = Checkpoint(folder / "last.pt")
+        checkpoint = Checkpoint(folder / STATE)
         run_steps(learning, steps=steps, checkpoint=checkpoint, journal=journal, log_every=LOG_EVERY, after=over)
     ages = unit.target.months(learning.predict(reported), reported.sexes)
     with whole(folder / ERRORS) as file:
@@ -189,28 +196,45 @@ def _run(config: StudyConfig, unit: Unit, folder: Path, radiographs: Sequence[Ra
             errors=(ages - reported.labels).astype(np.float32),
             trained_on=len(parts["train"]),
             cpu_seconds=round(spent.seconds),
-            made_with=_made_with(config, unit, device),
+            made_with=made_with,
         )
-    (folder / "last.pt").unlink()
+    for name in (STATE, MADE_WITH):
+        (folder / name).unlink()
 
 
 def _made_with(config: StudyConfig, unit: Unit, device: Device) -> str:
-    """SHA-256 of all that a run depends on beside the code, the labels and the weights to start from."""
+    """SHA-256 of all that a run depends on beside the code."""
     fields = {"backbone", "fitting", "validation_images", "reported"}
     stages = config.model_dump(mode="json", include={"schedules"})["schedules"][unit.arm.schedule]
+    dataset, start = config.source.dataset, config.start_from
+    files = [dataset.labels, dataset.split, *([start] if isinstance(start, Path) else [])]
     whole = [config.model_dump(mode="json", include=fields), stages, asdict(unit), config.source.side_px,
-             device.precision, Rows.read(config.source.hands).made_by]  # fmt: skip
+             device.precision, Rows.read(config.source.hands).made_by, start is None,
+             *map(_digest, files)]  # fmt: skip
     return sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
 
+@cache
+def _digest(path: Path) -> str:
+    try:
+        return digest(path)
+    except OSError as error:
+        raise BadConfigurationError(str(error)) from error
+
+
 def _check_made_with(config: StudyConfig, planned: Sequence[Unit], device: Device) -> None:
-    """Raise BadConfigurationError where a complete run was made otherwise: the two are not to be compared."""
+    """Raise BadConfigurationError where a run was made, or begun, otherwise: the two are not to be compared."""
     for unit in planned:
-        path = config.out / "runs" / unit.name / ERRORS
-        if path.exists() and str(np.load(path)["made_with"]) != _made_with(config, unit, device):
+        folder = config.out / "runs" / unit.name
+        found, path = None, folder / ERRORS
+        if path.exists():
+            found = str(np.load(path)["made_with"])
+        elif (path := folder / STATE).exists():
+            found = (folder / MADE_WITH).read_text().strip() if (folder / MADE_WITH).exists() else ""
+        if found not in (None, _made_with(config, unit, device)):
             raise BadConfigurationError(
-                f"{path} was made with another configuration, in another precision or on other hands; delete it or "
-                "name another folder"
+                f"{path} was made with another configuration, in another precision, from other weights or on other "
+                "hands or labels; delete it or name another folder"
             )
 
 
