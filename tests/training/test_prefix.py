@@ -7,6 +7,7 @@ torch = pytest.importorskip("torch", reason="needs the training extra: pip insta
 
 from training.run.exits import BadConfigurationError  # noqa: E402
 from training.transfer import prefix  # noqa: E402
+from training.transfer.devices import TYPES  # noqa: E402
 from training.transfer.prefix import PrefixCache  # noqa: E402
 
 
@@ -24,7 +25,7 @@ def test_cache_makes_room_for_another(tmp_path, monkeypatch):
     monkeypatch.setattr(prefix, "LIMIT_BYTES", 2500)
     shape = {"rows": 10, "shape": (1, 5, 5)}
     first = PrefixCache.open(tmp_path, "first", **shape)
-    first.fill(np.arange(10), lambda rows: np.ones((len(rows), 1, 5, 5), np.float32))
+    first.fill(np.arange(10), lambda rows: torch.ones(len(rows), 1, 5, 5))
     PrefixCache.open(tmp_path, "second", **shape)
     PrefixCache.open(tmp_path, "third", **shape)
     assert {file.stem for file in tmp_path.glob("*.maps")} == {"second", "third"}
@@ -33,3 +34,31 @@ def test_cache_makes_room_for_another(tmp_path, monkeypatch):
     PrefixCache.open(tmp_path, "first", **shape)
     assert {file.stem for file in tmp_path.glob("*.maps")} == {"second", "first"}
     assert not PrefixCache.open(tmp_path, "first", **shape).filled.any()
+
+
+@pytest.mark.parametrize("left", ["old.maps", "old.rows"])
+def test_what_a_killed_process_left_is_in_nobodys_way(tmp_path, monkeypatch, left):
+    """It died between making, or deleting, one file of a cache and the other."""
+    monkeypatch.setattr(prefix, "LIMIT_BYTES", 2500)
+    shape = {"rows": 10, "shape": (1, 5, 5)}
+    PrefixCache.open(tmp_path, "old", **shape).fill(np.arange(10), lambda rows: torch.ones(len(rows), 1, 5, 5))
+    for path in tmp_path.glob("old.*"):
+        if path.name != left:
+            path.unlink()
+    assert not PrefixCache.open(tmp_path, "old", **shape).filled.any()
+    for path in tmp_path.glob("old.*"):
+        if path.name != left:
+            path.unlink()
+    for key in ("new", "newer", "newest"):
+        PrefixCache.open(tmp_path, key, **shape)
+    assert {file.stem for file in tmp_path.glob("*.maps")} == {"newer", "newest"}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+def test_maps_come_back_as_they_were_computed(tmp_path, precision):
+    """To the last bit, also those that another precision could not hold."""
+    kept = PrefixCache.open(tmp_path, "key", rows=3, shape=(2, 2, 1), precision=precision)
+    greatest = {"fp32": 3e38, "fp16": 6e4, "bf16": 3e38}[precision]
+    made = torch.tensor([greatest, -1e-5, 1 / 3, 0.0]).reshape(1, 2, 2, 1).expand(3, 2, 2, 1).to(TYPES[precision])
+    assert kept.fill(np.arange(3), lambda rows: made[: len(rows)]) == 3
+    assert torch.equal(kept.read(np.array([2, 0])), made[:2].float())

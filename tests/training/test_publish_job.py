@@ -25,6 +25,7 @@ from services.core.runtime.settings import ModelSettings, read_settings  # noqa:
 from tests.keys import make_keys  # noqa: E402
 from tests.kills import kill_at_random, undisturbed  # noqa: E402
 from tests.models import hand_picture  # noqa: E402
+from tests.training.ellipses import draw_ellipses  # noqa: E402
 from training.data.rows import Rows  # noqa: E402
 from training.enhancement.hands import made_by  # noqa: E402
 from training.enhancement.planted import Detection  # noqa: E402
@@ -96,7 +97,7 @@ def test_a_release_that_exists_is_left_as_it_is(tmp_path):
             {"target": {"kind": "category", "classes": ["a", "b"]}},
             "versions may only name hand_segmenter, radiograph_enhancer, hand_classifier",
         ),
-        ({"segmenter": None}, "lacks that version of hand_segmenter"),
+        ({"segmenter": None, "enhancer": None}, "lacks that version of hand_segmenter"),
         ({"signing_key": "absent.key"}, "absent.key: is no private key to sign with"),
         ({"store": "nothing://somewhere"}, "no client for nothing://"),
     ],
@@ -303,6 +304,32 @@ def test_the_card_of_a_new_enhancer_states_what_its_gate_sees(project, tmp_path)
     refused = publish(tmp_path, **values | {"release": "2031.1.2", "maximum_structure_change": 0.4})
     assert refused.returncode == ExitCode.BAD_CONFIGURATION
     assert "gate.json is of the limit 0.45, not of 0.4" in refused.stderr
+
+
+def test_published_models_go_into_a_store_of_ones_own(project, tmp_path):
+    """With outlines of one's own to score the segmenter by; one that is lacking ends the job before it begins."""
+    embedded = read_settings(ModelSettings).model_repository
+    files = [model_file(embedded, name, version) for name, version in PREPARING.items()]
+    own = draw_ellipses(tmp_path / "own", 3, test=(0, 2))
+    names = (*PREPARING, "boneage_regressor")
+    changes = {
+        "segmenter": str(files[0]), "enhancer": str(files[1]), "masks": str(own / "masks"),
+        "never_train": str(own / "test.csv"), "versions": dict.fromkeys(names, 1), "store": str(tmp_path / "another"),
+        "trained_with": {name: [str(tmp_path / "run.yaml")] for name in names},
+    }  # fmt: skip
+    _, values = configured(project, tmp_path, {"kind": "age"}, "boneage_regressor", **changes)
+    (own / "test.csv").write_text("id\n0\n2\n7\n")
+    refused = publish(tmp_path, **values)
+    assert refused.returncode == ExitCode.BAD_CONFIGURATION
+    assert "lacks 1 of the 3 outlines" in refused.stderr
+    assert not (tmp_path / "another" / "releases").exists()
+    (own / "test.csv").write_text("id\n0\n2\n")
+    done = publish(tmp_path, **values)
+    assert done.returncode == 0, done.stderr
+    store = ModelRepository(tmp_path / "another")
+    assert store.card("hand_segmenter", 1)["metrics"]["mask_test"]["n"] == 2
+    beside = json.loads(files[1].with_name("card.json").read_text())
+    assert store.card("radiograph_enhancer", 1)["metrics"] == beside["metrics"]
 
 
 def test_hands_that_other_models_prepared_are_refused(project, tmp_path):

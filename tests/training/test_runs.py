@@ -160,7 +160,7 @@ def test_room_is_taken_before_it_is_written_to(tmp_path):
         fill(disk)
         everything = np.arange(40)
         rows.write(everything, image=np.ones((40, 64, 64), np.uint8), number=np.ones(40, np.float32))
-        assert maps.fill(np.arange(20), lambda missing: np.ones((len(missing), 4, 16, 16), np.float32)) == 20
+        assert maps.fill(np.arange(20), lambda missing: torch.ones(len(missing), 4, 16, 16)) == 20
         assert Rows.read(disk / "hands").columns["image"].min() == 1
         with pytest.raises(StoreUnwritableError, match=r"image\.bin cannot be written"):
             Rows.make(disk / "others", [str(i) for i in range(40)], image, made_by="test")

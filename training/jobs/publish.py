@@ -1,6 +1,7 @@
 """Exports, proves, calibrates and publishes one release: `python -m training.jobs.publish --config FILE`.
 
-The validation part fits the limits of the gates, the calibration part the intervals; the test part is read once.
+The validation part and the calibration part set the limits of the gates, the calibration part fits the intervals; the
+test part is read once.
 `release.png` in the folder `work` shows how well the release reads, and how often what it is sure of holds.
 """
 
@@ -8,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Final, Self
 
 import cv2
 import numpy as np
@@ -23,15 +24,13 @@ from services.core.adapters.store import Store
 from services.core.domain.contracts import CONTRACTS, ENHANCER, SEGMENTER
 from services.core.domain.gates import GateThresholds
 from services.core.domain.release import WEIGHTS, Release
-from training.data.masks import read_masks
 from training.data.radiographs import Dataset, sex_columns
-from training.data.split import MASK_TEST_CSV, read_ids
+from training.data.split import MASK_TEST_CSV
 from training.enhancement.hands import load_enhancer, load_segmenter
 from training.enhancement.hands import made_by as made_by_models
 from training.evaluation.calibration import LEVEL
-from training.evaluation.gate_figures import figures_for_card
 from training.evaluation.gating import Chain, FittingSets, thresholds
-from training.evaluation.measure import OnnxModel, segmenter_dice
+from training.evaluation.measure import OnnxModel
 from training.evaluation.typicality import fit_typicality
 from training.jobs.command import JobConfig, command
 from training.models.served import ServedReader, ServedSegmenter
@@ -39,6 +38,7 @@ from training.publish.card import descent, origin
 from training.publish.digests import code, digest
 from training.publish.kinds import Kind, Measured, kind_of
 from training.publish.material import MEASURED, Material
+from training.publish.preparing import enhancer_figures, scoring_outlines, segmenter_figures
 from training.publish.proven import Proven
 from training.publish.reader import Member, read_reader
 from training.publish.readings import TYPICALITY, readings
@@ -73,7 +73,7 @@ class PublishConfig(JobConfig):
     """
 
     dataset: Dataset
-    masks: Path | None = None  # outlines that score a segmenter
+    masks: Path | None = None  # outlines, of which those that never_train names (CSV, id) score a segmenter
     never_train: Path = MASK_TEST_CSV
     hands: Path
     store: str  # a folder, or s3://BUCKET/PREFIX
@@ -151,7 +151,12 @@ def run(config: PublishConfig) -> None:
 
 def _publish(config: PublishConfig, store: Store, attempt: Attempt) -> None:
     (config.work / RELEASE_PNG).unlink(missing_ok=True)
-    studied = _studied(config)
+    enhancing = (
+        enhancer_figures(config.enhancer, config.enhancement_study, limit=config.maximum_structure_change)
+        if config.enhancer
+        else {}
+    )
+    held = scoring_outlines(config.masks, config.never_train) if config.segmenter and config.masks else frozenset()
     unnumbered = [name for name in config.weights if name not in config.versions]
     versions = numbered(store, config.versions, [name for name in config.models if name not in unnumbered])
     files = published_weights(store, versions, config.work / "published")
@@ -194,11 +199,15 @@ def _publish(config: PublishConfig, store: Store, attempt: Attempt) -> None:
     figures["test"]["coverage"] = kind.coverage(measured["test"], release)
     kind.draw(measured["test"], figures, release, config.work / RELEASE_PNG)
     for name in new:
+        cards[name]["parity"] = proven[name].parity
         if name == kind.model:
             cards[name] |= descent(config.members, training) | {"metrics": figures}
-        else:
-            cards[name]["metrics"] = _measured(config, name, files[name]) | studied.get(name, {})
-        cards[name]["parity"] = proven[name].parity
+        elif name == ENHANCER:
+            cards[name]["metrics"] = enhancing
+        elif config.masks:
+            shapes = config.dataset.true_shapes()
+            cards[name]["metrics"] = segmenter_figures(files[name], config.masks, held, shapes)
+    for name in new:
         versions[name] = publish_new(store, name, versions.get(name), files[name], cards[name], token=attempt.token)
     release = replace(release, models={name: versions[name] for name in config.models})
     attempt.note(store, release)
@@ -256,24 +265,6 @@ def _proven(
             images=material.examples(CONTRACTS[name].inputs[0].dims[-1]),
         )
     return result
-
-
-def _measured(config: PublishConfig, name: str, path: Path) -> dict[str, Any]:
-    """Figures of a segmenter, on the outlines that nothing was trained on or selected with, or of an enhancer."""
-    if name == ENHANCER and config.enhancer:
-        return {"selection": {"l1": torch.load(config.enhancer, weights_only=True)["selection_l1"]}}
-    assert config.masks is not None
-    held = set(read_ids(config.never_train))
-    pairs = read_masks(config.masks, config.dataset.true_shapes(), only=held)
-    return {"mask_test": segmenter_dice(OnnxModel(CONTRACTS[SEGMENTER], path), pairs)}
-
-
-def _studied(config: PublishConfig) -> dict[str, dict[str, Any]]:
-    """By model, what a study found of it: of the enhancer, what its gate sees."""
-    if not config.enhancement_study or not config.enhancer:
-        return {}
-    limit = config.maximum_structure_change
-    return {ENHANCER: {"gate": figures_for_card(config.enhancement_study, config.enhancer, limit=limit)}}
 
 
 def _gates(config: PublishConfig, material: Material, typicality: NDArray[np.float32]) -> GateThresholds:

@@ -74,6 +74,7 @@ def run(config: SegmenterConfig) -> None:
     network = _network(config)
     held = set(read_ids(config.never_train))
     ids = [id_ for id_ in outlined(config.masks) if id_ not in held]
+    LOG.info("%d outlines to learn from and to select with; those of %s are left out", len(ids), config.never_train)
     if len(ids) <= config.selection_images:
         raise BadConfigurationError(f"{config.masks}: {len(ids)} outlines leave none to train on")
     drawn = _drawn(config, ids)

@@ -7,7 +7,7 @@ import atexit
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import torch
 from torch import distributed, nn
@@ -19,7 +19,7 @@ from training.run.precision import computes_in_bfloat16
 Decided = TypeVar("Decided")
 Precision = Literal["bf16", "fp16", "fp32"]
 AskedPrecision = Literal["auto", "bf16", "fp16", "fp32"]
-_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+TYPES: Final[dict[Precision, torch.dtype]] = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Device:
 
     def autocast(self) -> torch.autocast:
         """Mixed precision for the forward pass."""
-        return torch.autocast(self.kind, _TYPES[self.precision], enabled=self.precision != "fp32")
+        return torch.autocast(self.kind, TYPES[self.precision], enabled=self.precision != "fp32")
 
     def scaler(self) -> torch.amp.GradScaler:
         """Loss scaling, which only float16 needs."""

@@ -111,8 +111,8 @@ class Inputs:
     def _kept(self, examples: Examples, rows: NDArray[np.intp], *, copies: int) -> Tensor:
         """Maps of kept rows, made now where they are missing: `copies` rows an image, or the image itself for 0."""
 
-        def compute(missing: NDArray[np.intp]) -> NDArray[np.float32]:
-            return self._compute(_forms(examples, missing, copies=copies)).float().cpu().numpy()
+        def compute(missing: NDArray[np.intp]) -> Tensor:
+            return self._compute(_forms(examples, missing, copies=copies))
 
         if copies not in self._open:
             self._open[copies] = self._cache_of(examples, copies)
@@ -123,10 +123,10 @@ class Inputs:
         """The file for what these frozen flows make of these images, and of nothing else."""
         assert self.cache is not None
         shape = tuple(self._compute(examples.floats(np.arange(1))).shape[1:])
-        key = fingerprint(self.frozen, self.device.precision, copies, examples.digest())
+        key = fingerprint(self.frozen, "as computed", self.device.precision, copies, examples.digest())
         rows = len(examples) * max(copies, 1)
         LOG.info("the frozen flows' maps of %d images are kept as %s", rows, key)
-        return PrefixCache.open(self.cache, key, rows=rows, shape=shape, half=self.device.precision != "fp32")
+        return PrefixCache.open(self.cache, key, rows=rows, shape=shape, precision=self.device.precision)
 
 
 def _forms(examples: Examples, rows: NDArray[np.intp], *, copies: int) -> NDArray[np.float32]:
