@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch", reason="needs the training extra: pip insta
 
 from training.models.backbones import chain, create  # noqa: E402
 from training.models.regressor import TransferNetwork  # noqa: E402
+from training.run.exits import BadConfigurationError  # noqa: E402
 from training.transfer.devices import Device  # noqa: E402
 from training.transfer.images import Examples, Sampler  # noqa: E402
 from training.transfer.learner import Fitting, Lessons, StagedLearner  # noqa: E402
@@ -37,12 +38,14 @@ def network(outputs=3, *, seed=0):
     return TransferNetwork(BACKBONE, outputs)
 
 
-def learner(stages, *, train=None, cache=None, target=None, net=None, lessons=None, device=CPU, **fitting):
+def learner(
+    stages, *, train=None, validation=None, cache=None, target=None, net=None, lessons=None, device=CPU, **fitting
+):
     """A learner on a few images."""
     return StagedLearner(
         net or network(),
         train=train or examples(24),
-        validation=examples(8, seed=1),
+        validation=examples(8, seed=1) if validation is None else validation,
         target=target or AgeTarget(),
         stages=stages,
         fitting=Fitting(**({"batch_size": 4, "validate_every": 8, "seed": 3} | fitting)),
@@ -119,6 +122,15 @@ def test_each_stage_starts_from_the_best_before_it(monkeypatch):
 def same(one, other):
     """Whether two networks are equal to the byte."""
     return all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+def test_too_few_images_are_named_before_anything_is_computed():
+    """A batch that cannot be drawn, nothing to validate with."""
+    stages = [Stage((), images=16, learning_rate=0.003)]
+    with pytest.raises(BadConfigurationError, match="3 images to learn from are no batch of 4"):
+        learner(stages, train=examples(3))
+    with pytest.raises(BadConfigurationError, match="no image is left to validate with"):
+        learner(stages, validation=examples(8).take(np.arange(0)))
 
 
 def test_what_early_stopping_saves_goes_to_the_next_stage():

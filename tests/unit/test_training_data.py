@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from training.data.radiographs import Dataset, natural
 from training.data.rows import Rows
+from training.jobs.command import JobConfig, read_config
 from training.run.exits import BadConfigurationError
 
 SMAPS = Path("/proc/self/smaps")
@@ -19,9 +20,9 @@ PX = {"image": ((4, 4), "uint8"), "score": ((), "float32")}
 
 @pytest.fixture
 def dataset(tmp_path):
-    """Four radiographs: one without a file, one without a part."""
+    """Five radiographs: one without a file, one without a part, one without a label; the size of one is known."""
     (tmp_path / "images").mkdir()
-    for id_ in ("2", "10", "unplaced"):
+    for id_ in ("2", "10", "unplaced", "unlabelled"):
         cv2.imwrite(str(tmp_path / "images" / f"{id_}.png"), np.full((40, 20), 128, np.uint8))
     (tmp_path / "labels.csv").write_text("id,boneage,male\n10,120,True\n2,30.5,F\nabsent,1,False\nunplaced,5,\n")
     (tmp_path / "split.csv").write_text("id,part\n10,train\n2,test\nabsent,train\n")
@@ -38,6 +39,9 @@ def test_what_can_be_used_comes_in_order_and_the_rest_is_named(dataset, caplog):
     ]
     assert "1 of 4 radiographs have a label and no file: absent" in caplog.text
     assert "1 of 4 radiographs have a label and no part: unplaced" in caplog.text
+    assert "1 of 4 radiographs have a file and no label: unlabelled" in caplog.text
+    assert "1 of 2 radiographs are not in" in caplog.text
+    assert "sizes.csv and taken as they are stored: 2" in caplog.text
 
 
 def test_squashed_aspect_is_restored(dataset):
@@ -129,6 +133,17 @@ def test_rows_of_something_else_are_refused(tmp_path, ids, columns, made_by, dif
     Rows.make(tmp_path, ["a", "b"], PX, made_by="x")
     with pytest.raises(BadConfigurationError, match=f"other {differing}"):
         Rows.make(tmp_path, ids, columns, made_by=made_by)
+
+
+def test_a_variable_that_the_environment_lacks_is_named(tmp_path, monkeypatch):
+    """It never becomes the name of a folder."""
+    monkeypatch.setenv("THERE", str(tmp_path))
+    for name in ("NOWHERE", "ABSENT"):
+        monkeypatch.delenv(name, raising=False)
+    path = tmp_path / "job.yaml"
+    path.write_text("images: $THERE/a  # $COMMENT\nlabels: ${NOWHERE}/b\nsplit: [$ABSENT, 'costs $5']\n")
+    with pytest.raises(BadConfigurationError, match=r"the environment has no \$ABSENT, \$\{NOWHERE\}, which"):
+        read_config(JobConfig, path)
 
 
 def test_damaged_description_is_named(tmp_path):

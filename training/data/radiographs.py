@@ -87,10 +87,14 @@ class Dataset:
         rows = self.rows()
         report_missing("have a label and no file", [id_ for id_ in rows if id_ not in files], of=len(rows))
         report_missing("have a label and no part", [id_ for id_ in rows if id_ not in parts], of=len(rows))
+        report_missing("have a file and no label", [id_ for id_ in files if id_ not in rows], of=len(files))
         sizes = self.true_shapes()
         kept = sorted((id_ for id_ in rows if id_ in files and id_ in parts), key=natural)
         if not kept:
             raise BadConfigurationError(f"{self.labels}: no row has both a file in {self.images} and a part")
+        if self.sizes is not None:
+            unsized = [id_ for id_ in kept if id_ not in sizes]
+            report_missing(f"are not in {self.sizes} and taken as they are stored", unsized, of=len(kept))
         return [Radiograph(id_, files[id_], *rows[id_], parts[id_], sizes.get(id_)) for id_ in kept]
 
     def rows(self) -> dict[str, tuple[str, Sex]]:

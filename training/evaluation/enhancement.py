@@ -88,14 +88,15 @@ def _report(figures: Mapping[str, Any], part: str) -> Iterator[str]:
     yield from _kinds(figures)
     contrast = figures["contrast_to_noise"]
     yield "## Contrast of bone against the tissue around it\n"
-    yield f"Contrast-to-noise ratio on {figures['gate']['hands']} ossification maps.\n"
+    yield f"Contrast-to-noise ratio on {figures['gate']['hands']} ossification maps, of radiographs of the"
+    yield f"{' and the '.join(figures['mapped'])} part.\n"
     yield from _compared({"contrast to noise": contrast}, {"contrast to noise": 2})
     yield "## Error of the regressor\n"
     yield "MAE in months of one regressor, which was trained on enhanced hands: the other rows say how much it depends"
     yield "on them, and the study of schedules what a regressor gives that was trained on each.\n"
     yield from _compared(figures["mae_months"], dict.fromkeys(figures["mae_months"], 2))
     yield "## Does the gate see bones that were planted or erased?\n"
-    yield "Each beside a change of contrast, which alone must pass.\n"
+    yield "On the same radiographs, each beside a change of contrast, which alone must pass.\n"
     for name in (AT_FALSE_ALARMS, AS_SERVED):
         gate = figures["gate"][name]
         yield f"{name}: limit {gate['limit']:.3f}, {gate['false_alarms']:.1%} false alarms\n"

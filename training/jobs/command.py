@@ -3,10 +3,11 @@
 import argparse
 import logging
 import os
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Final, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -21,15 +22,32 @@ class JobConfig(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+VARIABLE: Final = re.compile(r"\$(?:[A-Za-z_]\w*|\{[^}]*\})")
 Config = TypeVar("Config", bound=JobConfig)
 
 
 def read_config(kind: type[Config], path: Path) -> Config:
     """The configuration in a YAML file, with environment variables expanded. Raises BadConfigurationError."""
     try:
-        return kind.model_validate(yaml.safe_load(os.path.expandvars(path.read_text())))
+        values = yaml.safe_load(os.path.expandvars(path.read_text()))
+        if unset := sorted(set(_unset(values))):
+            raise BadConfigurationError(f"the environment has no {', '.join(unset)}, which the configuration names")
+        return kind.model_validate(values)
     except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
         raise BadConfigurationError(str(error)) from error
+
+
+def _unset(values: Any) -> Iterator[str]:
+    """Variables that were left in some text of a configuration, since the environment has none of them."""
+    match values:
+        case str():
+            yield from VARIABLE.findall(values)
+        case dict():
+            for value in values.values():
+                yield from _unset(value)
+        case list():
+            for value in values:
+                yield from _unset(value)
 
 
 def command(kind: type[Config], run: Callable[[Config], None], description: str | None) -> None:

@@ -22,6 +22,7 @@ from services.core.domain.contracts import SEX_ORDER
 from services.core.errors import InvalidRadiographError
 from training.data.radiographs import Dataset, Radiograph, image_files, report_missing, sex_columns
 from training.data.rows import Rows
+from training.data.split import Part
 from training.enhancement.degrade import KINDS
 from training.enhancement.hands import load_segmenter
 from training.enhancement.methods import Methods, trained_for
@@ -37,6 +38,8 @@ from training.run.room import whole
 from training.transfer.target import AgeTarget
 
 PART: Final = "validation"
+MAPPED: Final[tuple[Part, ...]] = ("validation", "calibration")
+"""Of these the maps are: too few of PART alone have one, and what was trained on is not measured on."""
 FAILURES_CSV: Final = "failures.csv"
 GATE: Final = "gate.json"
 EXAMPLES: Final = 6
@@ -170,10 +173,10 @@ def _age(config: EnhancementStudyConfig, radiograph: Radiograph) -> float:
 def _labelled(
     config: EnhancementStudyConfig, radiographs: Sequence[Radiograph], maps: Mapping[str, Path]
 ) -> list[Radiograph]:
-    """The radiographs with a map that are drawn."""
-    usable = [r for r in radiographs if r.id in maps and r.part in ("train", PART)]
+    """The radiographs with a map that are drawn, of those that nothing was trained on."""
+    usable = [r for r in radiographs if r.id in maps and r.part in MAPPED]
     if not usable:
-        raise BadConfigurationError(f"{config.regions} has no map of a radiograph of the dataset")
+        raise BadConfigurationError(f"{config.regions} has no map of a radiograph of the {' or '.join(MAPPED)} part")
     report_missing("have a map and are not in the dataset", sorted(maps.keys() - {r.id for r in radiographs}),
                    of=len(maps))  # fmt: skip
     order = np.random.default_rng(config.seed).permutation(len(usable))[: config.region_images]
@@ -207,6 +210,7 @@ def _figures(config: EnhancementStudyConfig, methods: Methods, restored: Rows, m
         **compare_hands(hands, methods.names, methods.pairs, variants=config.variants),
         "contrast_to_noise": compare(regions["contrast_to_noise"], methods.names, methods.pairs),
         "gate": gate_figures(found, config.enhancers, limit=config.limit, hands=len(regions["allowed"])),
+        "mapped": list(MAPPED),
     }
 
 

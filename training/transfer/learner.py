@@ -87,6 +87,10 @@ class StagedLearner:
             raise BadConfigurationError(
                 f"a batch of {fitting.batch_size} images is more than there are in stage {short[0]}"
             )
+        if fitting.batch_size > len(train):
+            raise BadConfigurationError(f"{len(train)} images to learn from are no batch of {fitting.batch_size}")
+        if not len(validation):
+            raise BadConfigurationError("no image is left to validate with")
         self.network = network.to(device.handle, memory_format=torch.channels_last)
         self.train, self.validation, self.target = train, validation, target
         self.stages, self.fitting, self.device, self.cache = tuple(stages), fitting, device, cache
