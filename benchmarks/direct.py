@@ -51,9 +51,9 @@ class DirectChain:
         found = segmentation.conclude(frame, probability, radiograph.frame.shape, gates, self._models[SEGMENTER])
         if found.abstention is not None:
             return found.abstention
-        hand, crop = enhancement.prepare(radiograph.frame, found.mask, None)
-        generated = self._run(ENHANCER, "hand", hand[None, None])["enhanced"][0, 0]
-        return enhancement.conclude(hand, generated, crop, gates, self._models[ENHANCER])
+        hand = enhancement.prepare(radiograph.frame, found.mask, None)
+        generated = self._run(ENHANCER, "hand", hand.image[None, None])["enhanced"][0, 0]
+        return enhancement.conclude(hand, generated, gates, self._models[ENHANCER])
 
     def regress(self, hands: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
         """The regressor's outputs for prepared hands (N, 1, S, S)."""

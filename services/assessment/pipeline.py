@@ -40,6 +40,8 @@ class Assessment:
     crop: Square | None
     foreground_fraction: float
     enhanced: bool
+    negative: bool
+    quarter_turns: int
     ungated_age_months: float | None
     pictures: Pictures | None
     models: tuple[ModelVersion, ...]
@@ -82,6 +84,8 @@ class AssessmentPipeline:
             crop=_crop(radiograph, found, prepared),
             foreground_fraction=found.foreground_fraction,
             enhanced=prepared.enhanced if prepared else False,
+            negative=prepared.negative if prepared else False,
+            quarter_turns=read.quarter_turns if read else 0,
             ungated_age_months=read.ungated_age_months if read else None,
             pictures=pictures,
             models=_models(found, prepared, read),

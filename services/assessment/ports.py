@@ -27,11 +27,12 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """The hand that is read (S, S), in [0, 1], and the square of the frame that it shows."""
+    """The hand that is read (S, S), in [0, 1] (of a negative its positive), and the square of the frame it shows."""
 
     hand: Image
     crop: Square
     enhanced: bool
+    negative: bool
     model: ModelVersion
 
 
@@ -45,11 +46,12 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """An answer or an abstention; the ungated age where it was asked for."""
+    """An answer or an abstention; the ungated age where it was asked for; by how many quarters the hand was turned."""
 
     answer: Answer | None
     abstention: Abstention | None
     ungated_age_months: float | None
+    quarter_turns: int
     model: ModelVersion
 
 

@@ -185,6 +185,8 @@ def to_response(assessment: Assessment) -> assessment_pb2.AssessResponse:
         crop=wire.square_to_wire(assessment.crop),
         foreground_fraction=assessment.foreground_fraction,
         enhanced=assessment.enhanced,
+        negative=assessment.negative,
+        quarter_turns=assessment.quarter_turns,
         ungated_age_months=assessment.ungated_age_months,
         models=[wire.model_to_wire(model) for model in assessment.models],
         release=assessment.release,

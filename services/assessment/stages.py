@@ -85,6 +85,7 @@ class GrpcStages:
             hand=wire.float32_from_wire(reply.hand),
             crop=wire.square_from_wire(reply.crop),
             enhanced=reply.enhanced,
+            negative=reply.negative,
             model=wire.model_from_wire(reply.model),
         )
 
@@ -102,6 +103,7 @@ class GrpcStages:
             answer=_answer(reply) if reply.status == regression_pb2.ASSESSMENT_STATUS_OK else None,
             abstention=wire.abstention_from_wire(reply.abstention) if reply.HasField("abstention") else None,
             ungated_age_months=reply.ungated_age_months if reply.HasField("ungated_age_months") else None,
+            quarter_turns=reply.quarter_turns,
             model=wire.model_from_wire(reply.model),
         )
 

@@ -13,6 +13,7 @@ from services.core.domain.reading import Activation, ModelVersion, activation_of
 from services.core.domain.release import Release
 from services.core.errors import InvalidRequestError
 from services.core.runtime.deadlines import Deadline
+from services.core.runtime.reading import read_upright
 from services.core.runtime.workers import Workers
 
 FEWER_BGR: Final = (255, 150, 40)
@@ -47,9 +48,7 @@ class CamPipeline:
         """The activation of a prepared hand (H, W) in [0, 1] for a child of `sex`."""
         model = ModelVersion(release.reader, release.models[release.reader])
         square = hand if hand.shape == (HAND_PX, HAND_PX) else crop_square(hand, whole(hand), size_px=HAND_PX)
-        outputs = await self._inference.infer(
-            model.name, model.version, {"hand": square[None, None]}, timeout_s=deadline.left_s()
-        )
+        outputs, _ = await read_upright(self._inference, model, square[None, None], release.gates, deadline)
         return activation_of(outputs, release, sex), model
 
 

@@ -123,6 +123,8 @@ class Reading:
             "sex_source": self.sex_source,
             "release": self.response.release if self.response is not None else None,
             "reason": self.reason,
+            "quarter_turns": self.response.quarter_turns if self.response is not None else None,
+            "negative": self.response.negative if self.response is not None else None,
             "stages_ms": self.stages_ms,
         }
         if self.classes:

@@ -7,6 +7,7 @@ import numpy as np
 from services.core.domain.contracts import ENHANCER
 from services.core.domain.gates import GateThresholds, structure_change
 from services.core.domain.geometry import scale_square
+from services.core.domain.polarity import is_negative, positive
 from services.core.domain.ports import Inference
 from services.core.domain.preprocess import Image, Mask, Square, hand_image, resize, to_frame
 from services.core.domain.reading import ModelVersion
@@ -16,13 +17,29 @@ from services.core.runtime.workers import Workers
 
 
 @dataclass(frozen=True, slots=True)
+class Hand:
+    """The segmented hand (HAND_PX, HAND_PX) in [0, 1]; `crop` is the square of the radiograph that it shows.
+
+    Of a `negative` it is the positive.
+    """
+
+    image: Image
+    crop: Square
+    negative: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Enhancement:
-    """The prepared hand (HAND_PX, HAND_PX) in [0, 1]; `crop` is the square of the radiograph that it shows."""
+    """The prepared hand (HAND_PX, HAND_PX) in [0, 1]; `crop` is the square of the radiograph that it shows.
+
+    Of a `negative` it is the positive.
+    """
 
     hand: Image
     crop: Square
     enhanced: bool
     structure_change: float
+    negative: bool
     model: ModelVersion
 
 
@@ -44,23 +61,23 @@ class EnhancementPipeline:
     ) -> Enhancement:
         """Prepare the hand of (H, W) pixels in [0, 1] inside `mask` (H, W). Raises InvalidRadiographError if empty."""
         model = ModelVersion(ENHANCER, release.models[ENHANCER])
-        hand, crop = await self._workers.run(prepare, pixels, mask, true_shape)
+        hand = await self._workers.run(prepare, pixels, mask, true_shape)
         outputs = await self._inference.infer(
-            model.name, model.version, {"hand": hand[None, None]}, timeout_s=deadline.left_s()
+            model.name, model.version, {"hand": hand.image[None, None]}, timeout_s=deadline.left_s()
         )
-        return await self._workers.run(conclude, hand, outputs["enhanced"][0, 0], crop, release.gates, model)
+        return await self._workers.run(conclude, hand, outputs["enhanced"][0, 0], release.gates, model)
 
 
-def prepare(pixels: Image, mask: Mask, true_shape: tuple[int, int] | None) -> tuple[Image, Square]:
-    """The segmented hand (HAND_PX, HAND_PX), and the square of the radiograph that it shows."""
+def prepare(pixels: Image, mask: Mask, true_shape: tuple[int, int] | None) -> Hand:
+    """The hand of (H, W) pixels inside a mask (H, W)."""
     frame = to_frame(pixels, true_shape=true_shape)
-    on_frame = resize(mask, height=frame.shape[0], width=frame.shape[1]) >= 0.5  # noqa: PLR2004 -- a half
-    hand, square = hand_image(frame, np.asarray(on_frame, dtype=np.bool_))
-    return hand, scale_square(square, source=frame.shape, target=pixels.shape)
+    on_frame = np.asarray(resize(mask, height=frame.shape[0], width=frame.shape[1]) >= 0.5, np.bool_)  # noqa: PLR2004
+    image, square = hand_image(positive(frame, on_frame), on_frame)
+    return Hand(image, scale_square(square, source=frame.shape, target=pixels.shape), is_negative(frame, on_frame))
 
 
-def conclude(hand: Image, generated: Image, crop: Square, gates: GateThresholds, model: ModelVersion) -> Enhancement:
+def conclude(hand: Hand, generated: Image, gates: GateThresholds, model: ModelVersion) -> Enhancement:
     """The generated hand where it keeps the structure of `hand`, and `hand` itself where it does not."""
-    change = structure_change(hand, generated)
+    change = structure_change(hand.image, generated)
     enhanced = change <= gates.maximum_structure_change
-    return Enhancement(generated if enhanced else hand, crop, enhanced, change, model)
+    return Enhancement(generated if enhanced else hand.image, hand.crop, enhanced, change, hand.negative, model)

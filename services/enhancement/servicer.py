@@ -41,6 +41,7 @@ class EnhancementServicer(enhancement_pb2_grpc.EnhancementServiceServicer):
             structure_change=result.structure_change,
             model=wire.model_to_wire(result.model),
             release=release.id,
+            negative=result.negative,
         )
 
     def _decode(self, request: enhancement_pb2.EnhanceRequest) -> tuple[Image, Mask]:

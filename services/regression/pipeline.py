@@ -22,16 +22,21 @@ from services.core.domain.reading import (
 from services.core.domain.release import Release
 from services.core.errors import ModelContractError, ReleaseError
 from services.core.runtime.deadlines import Deadline
+from services.core.runtime.reading import read_upright
 from services.core.runtime.workers import Workers
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """An age, or classes, and where that came from; with an abstention it is what the gates held back."""
+    """An age, or classes, and where that came from; with an abstention it is what the gates held back.
+
+    `quarter_turns` is by how many, counterclockwise, the hand was turned to be read.
+    """
 
     value: Age | Classes
     activation: Activation
     abstention: Abstention | None
+    quarter_turns: int
     model: ModelVersion
 
 
@@ -46,8 +51,8 @@ class RegressionPipeline:
         """Read a prepared hand (H, W) in [0, 1] as that of a child of `sex`."""
         model = ModelVersion(release.reader, release.models[release.reader])
         batch = await self._workers.run(prepare, hand)
-        outputs = await self._inference.infer(model.name, model.version, {"hand": batch}, timeout_s=deadline.left_s())
-        return conclude(outputs, sex, release, model)
+        outputs, turns = await read_upright(self._inference, model, batch, release.gates, deadline)
+        return conclude(outputs, sex, release, model, turns)
 
 
 def prepare(hand: Image) -> Image:
@@ -57,7 +62,7 @@ def prepare(hand: Image) -> Image:
     return hand[None, None]
 
 
-def conclude(outputs: Tensors, sex: Sex, release: Release, model: ModelVersion) -> Reading:
+def conclude(outputs: Tensors, sex: Sex, release: Release, model: ModelVersion, quarter_turns: int = 0) -> Reading:
     """The reading for one sex from the network's outputs for all. Raises ModelContractError, ReleaseError."""
     atypical = check_typicality(outputs["typicality"][0], release.gates)
     activation = activation_of(outputs, release, sex)
@@ -66,9 +71,10 @@ def conclude(outputs: Tensors, sex: Sex, release: Release, model: ModelVersion) 
             classes = class_probabilities(outputs["logits"][0], release.classes)
         except ValueError as error:
             raise ModelContractError(f"{model.name} version {model.version}: {error}") from None
-        return Reading(classes, activation, atypical, model)
+        return Reading(classes, activation, atypical, quarter_turns, model)
     age = read_age(float(outputs["age_months"][0, SEX_ORDER.index(sex)]), sex, release, model)
-    return Reading(age, activation, atypical or check_interval(age.low_months, age.high_months, release.gates), model)
+    abstention = atypical or check_interval(age.low_months, age.high_months, release.gates)
+    return Reading(age, activation, abstention, quarter_turns, model)
 
 
 def read_age(raw_months: float, sex: Sex, release: Release, model: ModelVersion) -> Age:

@@ -37,6 +37,7 @@ class RegressionServicer(regression_pb2_grpc.RegressionServiceServicer):
         response = _abstained(reading) if reading.abstention else _answered(reading)
         response.model.CopyFrom(wire.model_to_wire(reading.model))
         response.release = release.id
+        response.quarter_turns = reading.quarter_turns
         if request.report_ungated and isinstance(reading.value, Age):
             response.ungated_age_months = reading.value.months
         return response

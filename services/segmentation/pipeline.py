@@ -6,6 +6,7 @@ import numpy as np
 
 from services.core.domain.contracts import SEGMENTER
 from services.core.domain.gates import Abstention, GateThresholds, Reason, check_contrast, check_mask
+from services.core.domain.polarity import positive
 from services.core.domain.ports import Inference
 from services.core.domain.postprocess import hand_mask
 from services.core.domain.preprocess import (
@@ -69,11 +70,12 @@ def conclude(
     on_frame = uncrop_square(probability, whole(frame), height=frame.shape[0], width=frame.shape[1])
     found = hand_mask(on_frame)
     mask = scale_mask(found, height=shape[0], width=shape[1])
+    low_contrast = check_contrast(positive(frame, found), gates)
     return Segmentation(
         mask=mask,
         crop=hand_square(mask) if mask.any() else None,
         foreground_fraction=float(mask.mean()),
-        abstention=check_contrast(frame, gates) or check_mask(on_frame, found, gates) or check_not_empty(mask),
+        abstention=low_contrast or check_mask(on_frame, found, gates) or check_not_empty(mask),
         model=model,
     )
 

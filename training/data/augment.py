@@ -1,6 +1,6 @@
 """Random changes of a hand image that keep its bone age: draws (from a Generator) apart from their application."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import cv2
@@ -10,6 +10,10 @@ from numpy.typing import NDArray
 Image = NDArray[np.float32]
 
 UNCOMPRESSED: Final = 100
+DARKEST: Final = 0.09
+"""The share of its file's grey levels that a hand takes, in the darkest in twenty radiographs."""
+PERCENTILES: Final = (2.0, 99.5)
+"""Between which serving stretches a hand's grey levels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +31,9 @@ class Lobe:
 class Change:
     """One drawn change; angles in degrees, shifts and shears as fractions of the side.
 
-    `resolution` is the share of the side's pixels that the image was stored with, `jpeg_quality` what it was
-    compressed to there.
+    The image came from a file in which it was blurred (`blur`, a share of the side), had this `resolution`, a share of
+    the side's pixels, took the share `grey_range` of all grey levels, and was compressed to `jpeg_quality`. `noise` is
+    that of the image, the file's over `grey_range`.
     """
 
     mirror: bool
@@ -44,16 +49,22 @@ class Change:
     noise_seed: int
     resolution: float = 1.0
     jpeg_quality: int = UNCOMPRESSED
+    grey_range: float = 1.0
+    blur: float = 0.0
     lobe: Lobe | None = None
+
+    @property
+    def stored_badly(self) -> bool:
+        """Whether the file has changed more than the eye sees."""
+        return bool(self.noise or self.blur) or self.resolution < 1 or self.jpeg_quality < UNCOMPRESSED
 
 
 def draw_change(rng: np.random.Generator, *, rotation_deg: float = 30.0) -> Change:
     """Draw one change: mirror, rotation, zoom and shear as in the paper (2.4), and what the way to the network does.
 
-    That is contrast, sharpness, noise, resolution, compression, and an outline that slipped.
+    That is contrast, sharpness, a bad file (half of the time), and an outline that slipped.
     """
-    resolution, jpeg_quality = draw_storage(rng)
-    return Change(
+    change = Change(
         mirror=bool(rng.random() < 0.5),
         rotation_deg=float(np.clip(rng.normal(0, rotation_deg / 2), -rotation_deg, rotation_deg)),
         scale=float(rng.uniform(0.82, 1.12)),
@@ -63,19 +74,23 @@ def draw_change(rng: np.random.Generator, *, rotation_deg: float = 30.0) -> Chan
         gain=float(rng.uniform(0.85, 1.12)),
         offset=float(rng.uniform(-0.05, 0.05)),
         sharpen=float(rng.uniform(-0.8, 1.2)) if rng.random() < 0.6 else 0.0,
-        noise=float(rng.uniform(0, 0.04)) if rng.random() < 0.4 else 0.0,
+        noise=0.0,
         noise_seed=int(rng.integers(2**31)),
-        resolution=resolution,
-        jpeg_quality=jpeg_quality,
         lobe=_draw_lobe(rng) if rng.random() < 0.3 else None,
     )
+    return draw_storage(change, rng) if rng.random() < 0.5 else change
 
 
-def draw_storage(rng: np.random.Generator) -> tuple[float, int]:
-    """Draw how an image was stored: its resolution as a share, and its JPEG quality."""
-    return (
-        float(rng.uniform(0.45, 1)) if rng.random() < 0.35 else 1.0,
-        int(rng.integers(15, 80)) if rng.random() < 0.3 else UNCOMPRESSED,
+def draw_storage(change: Change, rng: np.random.Generator) -> Change:
+    """Draw a bad file: dark, noisy, blurred, coarse, compressed, each or not."""
+    grey_range = float(np.exp(rng.uniform(np.log(DARKEST), 0)))
+    return replace(
+        change,
+        grey_range=grey_range,
+        noise=float(rng.uniform(0, 0.05)) / grey_range if rng.random() < 0.4 else 0.0,
+        blur=float(rng.uniform(0.001, 0.009)) if rng.random() < 0.3 else 0.0,
+        resolution=float(rng.uniform(0.3, 1)) if rng.random() < 0.4 else 1.0,
+        jpeg_quality=int(rng.integers(8, 80)) if rng.random() < 0.4 else UNCOMPRESSED,
     )
 
 
@@ -109,22 +124,25 @@ def apply_intensity(image: Image, change: Change) -> Image:
     result = np.power(image, np.float32(change.gamma)) * change.gain + change.offset
     if change.sharpen:
         result = result + change.sharpen * (result - cv2.GaussianBlur(result, (0, 0), 1.0))
-    if change.noise:
-        noise = np.random.default_rng(change.noise_seed).standard_normal(image.shape, dtype=np.float32)
-        result = result + change.noise * noise
     return np.where(image > 0, np.clip(result, 0, 1), 0).astype(np.float32)
 
 
 def store(image: Image, change: Change) -> Image:
-    """(S, S) in [0, 1] as it comes back from a file of lower resolution and quality."""
+    """(S, S) in [0, 1] as it comes back from a bad file: blurred, coarse, noisy, compressed, in this order."""
     side, result = image.shape[0], image
+    if change.blur:
+        result = np.asarray(cv2.GaussianBlur(result, (0, 0), change.blur * side), np.float32)
     if change.resolution < 1:
         smaller = max(8, round(side * change.resolution))
         result = np.asarray(cv2.resize(result, (smaller, smaller), interpolation=cv2.INTER_AREA), np.float32)
+    if change.noise:
+        noise = np.random.default_rng(change.noise_seed).standard_normal(result.shape, dtype=np.float32)
+        result = np.clip(result + change.noise * noise, 0, None)
     if change.jpeg_quality < UNCOMPRESSED:
-        grey = np.round(np.clip(result, 0, 1) * 255).astype(np.uint8)
+        levels = np.float32(255 * change.grey_range)
+        grey = np.round(np.clip(result, 0, 1) * levels).astype(np.uint8)
         _, file = cv2.imencode(".jpg", grey, [cv2.IMWRITE_JPEG_QUALITY, change.jpeg_quality])
-        result = np.asarray(cv2.imdecode(file, cv2.IMREAD_GRAYSCALE), np.float32) / np.float32(255)
+        result = np.asarray(cv2.imdecode(file, cv2.IMREAD_GRAYSCALE), np.float32) / levels
     if result.shape[0] != side:
         result = np.asarray(cv2.resize(result, (side, side), interpolation=cv2.INTER_LINEAR), np.float32)
     return result
@@ -146,4 +164,9 @@ def augment(image: Image, change: Change) -> Image:
     """All of it: the outline's slip first, since it is on the image that everything else happens to."""
     slipped = image if change.lobe is None else apply_lobe(image, change.lobe)
     moved = apply_geometry(slipped, change)
-    return np.where(moved > 0, store(apply_intensity(moved, change), change), np.float32(0))
+    hand = moved > 0
+    stored = store(apply_intensity(moved, change), change)
+    if change.stored_badly and hand.any():
+        low, high = np.percentile(stored[hand], PERCENTILES)
+        stored = (stored - np.float32(low)) / np.float32(max(high - low, 1 / 255))
+    return np.where(hand, np.clip(stored, 0, 1), np.float32(0)).astype(np.float32)

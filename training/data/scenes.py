@@ -11,10 +11,9 @@ Image = NDArray[np.float32]
 
 
 def draw_scene_change(rng: np.random.Generator) -> Change:
-    """A wider change than the regressor's: any turn up to 45 degrees, one time in seven any turn at all."""
-    turn = 180.0 if rng.random() < 0.15 else 45.0
-    resolution, jpeg_quality = draw_storage(rng)
-    return Change(
+    """A wider change than the regressor's: any turn up to 45 degrees, one time in four any turn at all."""
+    turn = 180.0 if rng.random() < 0.25 else 45.0
+    change = Change(
         mirror=bool(rng.random() < 0.5),
         rotation_deg=float(rng.uniform(-turn, turn)),
         scale=float(np.exp(rng.uniform(-0.35, 0.25))),
@@ -24,11 +23,10 @@ def draw_scene_change(rng: np.random.Generator) -> Change:
         gain=float(rng.uniform(0.6, 1.15)),
         offset=float(rng.uniform(-0.05, 0.15)),
         sharpen=float(rng.uniform(-0.9, 1.2)),
-        noise=float(rng.uniform(0, 0.05)) if rng.random() < 0.5 else 0.0,
+        noise=0.0,
         noise_seed=int(rng.integers(2**31)),
-        resolution=resolution,
-        jpeg_quality=jpeg_quality,
     )
+    return draw_storage(change, rng) if rng.random() < 0.6 else change
 
 
 def draw_surroundings(image: Image, hand: NDArray[np.bool_], rng: np.random.Generator) -> Image:
@@ -49,7 +47,7 @@ def draw_surroundings(image: Image, hand: NDArray[np.bool_], rng: np.random.Gene
         _letters(result, soft, rng)
     if rng.random() < 0.3:
         _collimate(result, hand, rng)
-    if rng.random() < 0.05:
+    if rng.random() < 0.15:
         result = result.max() - result
     return standardise(result)
 

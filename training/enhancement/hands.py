@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from services.core.adapters.model_repository import preprocessing_sha256
 from services.core.domain.gates import structure_change
+from services.core.domain.polarity import positive
 from services.core.domain.postprocess import hand_mask
 from services.core.domain.preprocess import (
     HAND_PX,
@@ -52,7 +53,7 @@ def frame_masks(model: FCDenseNet, frames: Sequence[Image]) -> Iterator[tuple[Im
 def segmented_hand(frame: Image, mask: NDArray[np.bool_]) -> Image:
     """The segmented hand (HAND_PX, HAND_PX) of a frame, or zeros where there is no mask."""
     try:
-        return hand_image(frame, mask)[0]
+        return hand_image(positive(frame, mask), mask)[0]
     except InvalidRadiographError:
         return np.zeros((HAND_PX, HAND_PX), np.float32)
 

@@ -25,9 +25,11 @@ from training.data.masks import outlined, read_masks, segmenter_pair
 from training.data.radiographs import Dataset, Radiograph, image_files, report_missing
 from training.data.rows import Column, Rows, as_bytes
 from training.data.split import MASK_TEST_CSV, read_ids
+from training.enhancement.hands import load_segmenter
 from training.evaluation.curves import draw_curves
 from training.jobs.begun import check_begun, keep_config
 from training.jobs.command import JobConfig, command
+from training.models.exported import EXPORTED
 from training.models.segmenter import FCDenseNet
 from training.run.checkpoint import Checkpoint, save_whole
 from training.run.exits import BadConfigurationError
@@ -51,7 +53,8 @@ class SegmenterConfig(JobConfig):
     """Everything a run depends on; it goes whole into the model's card.
 
     `masks` holds the folders `image` and `mask`; those that `never_train` (CSV, id) names are left out, and so are
-    `selection_images` that choose the best weights. `start_from` is the `weights.pt` of another run.
+    `selection_images` that choose the best weights. `start_from` is the `weights.pt` of another run, or the
+    `model.onnx` of a published version.
     """
 
     dataset: Dataset
@@ -105,6 +108,8 @@ def run(config: SegmenterConfig) -> None:
 
 def _network(config: SegmenterConfig) -> FCDenseNet:
     network = new_network(config.seed)
+    if config.start_from is not None and config.start_from.suffix == EXPORTED:
+        return load_segmenter(config.start_from)
     if config.start_from is not None:
         try:
             network.load_state_dict(torch.load(config.start_from, weights_only=True)["model"])

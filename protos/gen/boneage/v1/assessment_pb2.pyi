@@ -195,6 +195,8 @@ class AssessResponse(_message.Message):
     RELEASE_FIELD_NUMBER: _builtins.int
     SIZE_FIELD_NUMBER: _builtins.int
     CLASS_PROBABILITIES_FIELD_NUMBER: _builtins.int
+    QUARTER_TURNS_FIELD_NUMBER: _builtins.int
+    NEGATIVE_FIELD_NUMBER: _builtins.int
     status: _regression_pb2.AssessmentStatus.ValueType
     """Whether there is a number."""
     age_months: _builtins.float
@@ -215,6 +217,12 @@ class AssessResponse(_message.Message):
     """The number whatever the gates said; set only where it was asked for."""
     release: _builtins.str
     """The release that answered, one for the whole chain."""
+    quarter_turns: _builtins.int
+    """Quarter turns, counterclockwise, by which the hand was turned to lie with its fingers up; 0 where it was read as it
+    came. All squares, grids and pictures are of the radiograph as it came.
+    """
+    negative: _builtins.bool
+    """True where the radiograph was a negative, bone dark and air bright, though nothing in its file said so."""
     @_builtins.property
     def abstention(self) -> _common_pb2.Abstention:
         """Why there is no number."""
@@ -268,10 +276,12 @@ class AssessResponse(_message.Message):
         release: _builtins.str = ...,
         size: _common_pb2.PixelSize | None = ...,
         class_probabilities: _abc.Iterable[_common_pb2.ClassProbability] | None = ...,
+        quarter_turns: _builtins.int = ...,
+        negative: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_age_months", b"_age_months", "_interval_high_months", b"_interval_high_months", "_interval_low_months", b"_interval_low_months", "_ungated_age_months", b"_ungated_age_months", "abstention", b"abstention", "activation", b"activation", "age_months", b"age_months", "artifacts", b"artifacts", "crop", b"crop", "interval_high_months", b"interval_high_months", "interval_low_months", b"interval_low_months", "size", b"size", "stages", b"stages", "ungated_age_months", b"ungated_age_months"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_age_months", b"_age_months", "_interval_high_months", b"_interval_high_months", "_interval_low_months", b"_interval_low_months", "_ungated_age_months", b"_ungated_age_months", "abstention", b"abstention", "activation", b"activation", "age_months", b"age_months", "artifacts", b"artifacts", "class_probabilities", b"class_probabilities", "crop", b"crop", "enhanced", b"enhanced", "foreground_fraction", b"foreground_fraction", "interval_high_months", b"interval_high_months", "interval_low_months", b"interval_low_months", "models", b"models", "release", b"release", "sex", b"sex", "sex_source", b"sex_source", "size", b"size", "stages", b"stages", "status", b"status", "ungated_age_months", b"ungated_age_months"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_age_months", b"_age_months", "_interval_high_months", b"_interval_high_months", "_interval_low_months", b"_interval_low_months", "_ungated_age_months", b"_ungated_age_months", "abstention", b"abstention", "activation", b"activation", "age_months", b"age_months", "artifacts", b"artifacts", "class_probabilities", b"class_probabilities", "crop", b"crop", "enhanced", b"enhanced", "foreground_fraction", b"foreground_fraction", "interval_high_months", b"interval_high_months", "interval_low_months", b"interval_low_months", "models", b"models", "negative", b"negative", "quarter_turns", b"quarter_turns", "release", b"release", "sex", b"sex", "sex_source", b"sex_source", "size", b"size", "stages", b"stages", "status", b"status", "ungated_age_months", b"ungated_age_months"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__age_months: _TypeAlias = _typing.Literal["age_months"]  # noqa: Y015
     _WhichOneofArgType__age_months: _TypeAlias = _typing.Literal["_age_months", b"_age_months"]  # noqa: Y015

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from boneage.v1 import common_pb2 as boneage_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x62oneage/v1/enhancement.proto\x12\nboneage.v1\x1a\x17\x62oneage/v1/common.proto\"m\n\x0e\x45nhanceRequest\x12*\n\nradiograph\x18\x01 \x01(\x0b\x32\x16.boneage.v1.Radiograph\x12\x1e\n\x04mask\x18\x02 \x01(\x0b\x32\x10.boneage.v1.Mask\x12\x0f\n\x07release\x18\x03 \x01(\t\"\xbe\x01\n\x0f\x45nhanceResponse\x12#\n\x04hand\x18\x01 \x01(\x0b\x32\x15.boneage.v1.RawPixels\x12 \n\x04\x63rop\x18\x02 \x01(\x0b\x32\x12.boneage.v1.Square\x12\x10\n\x08\x65nhanced\x18\x03 \x01(\x08\x12\x18\n\x10structure_change\x18\x04 \x01(\x01\x12\'\n\x05model\x18\x05 \x01(\x0b\x32\x18.boneage.v1.ModelVersion\x12\x0f\n\x07release\x18\x06 \x01(\t2X\n\x12\x45nhancementService\x12\x42\n\x07\x45nhance\x12\x1a.boneage.v1.EnhanceRequest\x1a\x1b.boneage.v1.EnhanceResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x62oneage/v1/enhancement.proto\x12\nboneage.v1\x1a\x17\x62oneage/v1/common.proto\"m\n\x0e\x45nhanceRequest\x12*\n\nradiograph\x18\x01 \x01(\x0b\x32\x16.boneage.v1.Radiograph\x12\x1e\n\x04mask\x18\x02 \x01(\x0b\x32\x10.boneage.v1.Mask\x12\x0f\n\x07release\x18\x03 \x01(\t\"\xd0\x01\n\x0f\x45nhanceResponse\x12#\n\x04hand\x18\x01 \x01(\x0b\x32\x15.boneage.v1.RawPixels\x12 \n\x04\x63rop\x18\x02 \x01(\x0b\x32\x12.boneage.v1.Square\x12\x10\n\x08\x65nhanced\x18\x03 \x01(\x08\x12\x18\n\x10structure_change\x18\x04 \x01(\x01\x12\'\n\x05model\x18\x05 \x01(\x0b\x32\x18.boneage.v1.ModelVersion\x12\x0f\n\x07release\x18\x06 \x01(\t\x12\x10\n\x08negative\x18\x07 \x01(\x08\x32X\n\x12\x45nhancementService\x12\x42\n\x07\x45nhance\x12\x1a.boneage.v1.EnhanceRequest\x1a\x1b.boneage.v1.EnhanceResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,7 +35,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENHANCEREQUEST']._serialized_start=69
   _globals['_ENHANCEREQUEST']._serialized_end=178
   _globals['_ENHANCERESPONSE']._serialized_start=181
-  _globals['_ENHANCERESPONSE']._serialized_end=371
-  _globals['_ENHANCEMENTSERVICE']._serialized_start=373
-  _globals['_ENHANCEMENTSERVICE']._serialized_end=461
+  _globals['_ENHANCERESPONSE']._serialized_end=389
+  _globals['_ENHANCEMENTSERVICE']._serialized_start=391
+  _globals['_ENHANCEMENTSERVICE']._serialized_end=479
 # @@protoc_insertion_point(module_scope)

@@ -63,12 +63,15 @@ class EnhanceResponse(_message.Message):
     STRUCTURE_CHANGE_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     RELEASE_FIELD_NUMBER: _builtins.int
+    NEGATIVE_FIELD_NUMBER: _builtins.int
     enhanced: _builtins.bool
     """False where the gate kept the hand as it was."""
     structure_change: _builtins.float
     """Worst local change of structure the generator made, in [0, 1]."""
     release: _builtins.str
     """The release that answered."""
+    negative: _builtins.bool
+    """True where the radiograph was a negative, bone dark and air bright; the hand then is that of its positive."""
     @_builtins.property
     def hand(self) -> _common_pb2.RawPixels:
         """The hand, cropped, padded to a square, background zero, float32."""
@@ -90,10 +93,11 @@ class EnhanceResponse(_message.Message):
         structure_change: _builtins.float = ...,
         model: _common_pb2.ModelVersion | None = ...,
         release: _builtins.str = ...,
+        negative: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["crop", b"crop", "hand", b"hand", "model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["crop", b"crop", "enhanced", b"enhanced", "hand", b"hand", "model", b"model", "release", b"release", "structure_change", b"structure_change"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["crop", b"crop", "enhanced", b"enhanced", "hand", b"hand", "model", b"model", "negative", b"negative", "release", b"release", "structure_change", b"structure_change"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -25,19 +25,19 @@ _sym_db = _symbol_database.Default()
 from boneage.v1 import common_pb2 as boneage_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x62oneage/v1/regression.proto\x12\nboneage.v1\x1a\x17\x62oneage/v1/common.proto\"\x85\x01\n\x16\x45stimateBoneAgeRequest\x12$\n\x04hand\x18\x01 \x01(\x0b\x32\x16.boneage.v1.Radiograph\x12\x1c\n\x03sex\x18\x02 \x01(\x0e\x32\x0f.boneage.v1.Sex\x12\x0f\n\x07release\x18\x03 \x01(\t\x12\x16\n\x0ereport_ungated\x18\x04 \x01(\x08\"\xee\x03\n\x17\x45stimateBoneAgeResponse\x12,\n\x06status\x18\x01 \x01(\x0e\x32\x1c.boneage.v1.AssessmentStatus\x12\x17\n\nage_months\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12 \n\x13interval_low_months\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12!\n\x14interval_high_months\x18\x04 \x01(\x01H\x02\x88\x01\x01\x12*\n\nabstention\x18\x05 \x01(\x0b\x32\x16.boneage.v1.Abstention\x12.\n\nactivation\x18\x06 \x01(\x0b\x32\x1a.boneage.v1.ActivationGrid\x12\x1f\n\x12ungated_age_months\x18\x07 \x01(\x01H\x03\x88\x01\x01\x12\'\n\x05model\x18\x08 \x01(\x0b\x32\x18.boneage.v1.ModelVersion\x12\x0f\n\x07release\x18\t \x01(\t\x12\x39\n\x13\x63lass_probabilities\x18\n \x03(\x0b\x32\x1c.boneage.v1.ClassProbabilityB\r\n\x0b_age_monthsB\x16\n\x14_interval_low_monthsB\x17\n\x15_interval_high_monthsB\x15\n\x13_ungated_age_months*p\n\x10\x41ssessmentStatus\x12!\n\x1d\x41SSESSMENT_STATUS_UNSPECIFIED\x10\x00\x12\x18\n\x14\x41SSESSMENT_STATUS_OK\x10\x01\x12\x1f\n\x1b\x41SSESSMENT_STATUS_ABSTAINED\x10\x02\x32o\n\x11RegressionService\x12Z\n\x0f\x45stimateBoneAge\x12\".boneage.v1.EstimateBoneAgeRequest\x1a#.boneage.v1.EstimateBoneAgeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x62oneage/v1/regression.proto\x12\nboneage.v1\x1a\x17\x62oneage/v1/common.proto\"\x85\x01\n\x16\x45stimateBoneAgeRequest\x12$\n\x04hand\x18\x01 \x01(\x0b\x32\x16.boneage.v1.Radiograph\x12\x1c\n\x03sex\x18\x02 \x01(\x0e\x32\x0f.boneage.v1.Sex\x12\x0f\n\x07release\x18\x03 \x01(\t\x12\x16\n\x0ereport_ungated\x18\x04 \x01(\x08\"\x85\x04\n\x17\x45stimateBoneAgeResponse\x12,\n\x06status\x18\x01 \x01(\x0e\x32\x1c.boneage.v1.AssessmentStatus\x12\x17\n\nage_months\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12 \n\x13interval_low_months\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12!\n\x14interval_high_months\x18\x04 \x01(\x01H\x02\x88\x01\x01\x12*\n\nabstention\x18\x05 \x01(\x0b\x32\x16.boneage.v1.Abstention\x12.\n\nactivation\x18\x06 \x01(\x0b\x32\x1a.boneage.v1.ActivationGrid\x12\x1f\n\x12ungated_age_months\x18\x07 \x01(\x01H\x03\x88\x01\x01\x12\'\n\x05model\x18\x08 \x01(\x0b\x32\x18.boneage.v1.ModelVersion\x12\x0f\n\x07release\x18\t \x01(\t\x12\x39\n\x13\x63lass_probabilities\x18\n \x03(\x0b\x32\x1c.boneage.v1.ClassProbability\x12\x15\n\rquarter_turns\x18\x0b \x01(\x05\x42\r\n\x0b_age_monthsB\x16\n\x14_interval_low_monthsB\x17\n\x15_interval_high_monthsB\x15\n\x13_ungated_age_months*p\n\x10\x41ssessmentStatus\x12!\n\x1d\x41SSESSMENT_STATUS_UNSPECIFIED\x10\x00\x12\x18\n\x14\x41SSESSMENT_STATUS_OK\x10\x01\x12\x1f\n\x1b\x41SSESSMENT_STATUS_ABSTAINED\x10\x02\x32o\n\x11RegressionService\x12Z\n\x0f\x45stimateBoneAge\x12\".boneage.v1.EstimateBoneAgeRequest\x1a#.boneage.v1.EstimateBoneAgeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'boneage.v1.regression_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ASSESSMENTSTATUS']._serialized_start=701
-  _globals['_ASSESSMENTSTATUS']._serialized_end=813
+  _globals['_ASSESSMENTSTATUS']._serialized_start=724
+  _globals['_ASSESSMENTSTATUS']._serialized_end=836
   _globals['_ESTIMATEBONEAGEREQUEST']._serialized_start=69
   _globals['_ESTIMATEBONEAGEREQUEST']._serialized_end=202
   _globals['_ESTIMATEBONEAGERESPONSE']._serialized_start=205
-  _globals['_ESTIMATEBONEAGERESPONSE']._serialized_end=699
-  _globals['_REGRESSIONSERVICE']._serialized_start=815
-  _globals['_REGRESSIONSERVICE']._serialized_end=926
+  _globals['_ESTIMATEBONEAGERESPONSE']._serialized_end=722
+  _globals['_REGRESSIONSERVICE']._serialized_start=838
+  _globals['_REGRESSIONSERVICE']._serialized_end=949
 # @@protoc_insertion_point(module_scope)

@@ -96,6 +96,7 @@ class EstimateBoneAgeResponse(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     RELEASE_FIELD_NUMBER: _builtins.int
     CLASS_PROBABILITIES_FIELD_NUMBER: _builtins.int
+    QUARTER_TURNS_FIELD_NUMBER: _builtins.int
     status: Global___AssessmentStatus.ValueType
     """Whether there is a number."""
     age_months: _builtins.float
@@ -108,6 +109,10 @@ class EstimateBoneAgeResponse(_message.Message):
     """The number whatever the gates said; set only where it was asked for."""
     release: _builtins.str
     """The release that answered."""
+    quarter_turns: _builtins.int
+    """Quarter turns, counterclockwise, by which the hand was turned to lie with its fingers up; 0 where it was read as it
+    came. The activation grid is turned back.
+    """
     @_builtins.property
     def abstention(self) -> _common_pb2.Abstention:
         """Why there is no number."""
@@ -137,10 +142,11 @@ class EstimateBoneAgeResponse(_message.Message):
         model: _common_pb2.ModelVersion | None = ...,
         release: _builtins.str = ...,
         class_probabilities: _abc.Iterable[_common_pb2.ClassProbability] | None = ...,
+        quarter_turns: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_age_months", b"_age_months", "_interval_high_months", b"_interval_high_months", "_interval_low_months", b"_interval_low_months", "_ungated_age_months", b"_ungated_age_months", "abstention", b"abstention", "activation", b"activation", "age_months", b"age_months", "interval_high_months", b"interval_high_months", "interval_low_months", b"interval_low_months", "model", b"model", "ungated_age_months", b"ungated_age_months"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_age_months", b"_age_months", "_interval_high_months", b"_interval_high_months", "_interval_low_months", b"_interval_low_months", "_ungated_age_months", b"_ungated_age_months", "abstention", b"abstention", "activation", b"activation", "age_months", b"age_months", "class_probabilities", b"class_probabilities", "interval_high_months", b"interval_high_months", "interval_low_months", b"interval_low_months", "model", b"model", "release", b"release", "status", b"status", "ungated_age_months", b"ungated_age_months"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_age_months", b"_age_months", "_interval_high_months", b"_interval_high_months", "_interval_low_months", b"_interval_low_months", "_ungated_age_months", b"_ungated_age_months", "abstention", b"abstention", "activation", b"activation", "age_months", b"age_months", "class_probabilities", b"class_probabilities", "interval_high_months", b"interval_high_months", "interval_low_months", b"interval_low_months", "model", b"model", "quarter_turns", b"quarter_turns", "release", b"release", "status", b"status", "ungated_age_months", b"ungated_age_months"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__age_months: _TypeAlias = _typing.Literal["age_months"]  # noqa: Y015
     _WhichOneofArgType__age_months: _TypeAlias = _typing.Literal["_age_months", b"_age_months"]  # noqa: Y015

@@ -1,0 +1,46 @@
+"""Hands that do not lie with their fingers up: which quarter turn shows them upright, and what was read from it."""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.core.domain.gates import GateThresholds, Reason
+from services.core.domain.ports import Tensors
+
+QUARTERS: Final = (1, 2, 3)
+"""Quarter turns, counterclockwise, that a hand is tried in after it was read as it came."""
+ACTIVATION: Final = "activation"
+TYPICALITY: Final = "typicality"
+
+
+def lies(scores: NDArray[np.float32], gates: GateThresholds) -> bool:
+    """Whether scores of typicality (K,) are those of a hand whose fingers are not up."""
+    return any(not scores[column] >= minimum for column, minimum in _limits(gates))
+
+
+def in_quarters(hand: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A hand (1, 1, S, S) in each of QUARTERS (3, 1, S, S); its background is empty, so that nothing is lost."""
+    return np.concatenate([np.rot90(hand, quarter, axes=(2, 3)) for quarter in QUARTERS])
+
+
+def upright_again(outputs: Tensors, gates: GateThresholds) -> tuple[Tensors, int] | None:
+    """Of a reader's outputs (3, ...) for `in_quarters`, those of the most upright turn (1, ...), and its quarter turns.
+
+    The activation grid is turned back, so that it lies on the hand as that came. None where no turn is upright.
+    """
+    limits = _limits(gates)
+    scores = outputs[TYPICALITY][:, [column for column, _ in limits]]
+    best = int(np.argmax((scores - [minimum for _, minimum in limits]).min(axis=1)))
+    if lies(outputs[TYPICALITY][best], gates):
+        return None
+    found = {name: values[best : best + 1] for name, values in outputs.items()}
+    found[ACTIVATION] = np.ascontiguousarray(np.rot90(found[ACTIVATION], -QUARTERS[best], axes=(2, 3)))
+    return found, QUARTERS[best]
+
+
+def _limits(gates: GateThresholds) -> list[tuple[int, float]]:
+    """Columns of the scores that tell whether a hand is upright, each with the least that passes."""
+    return [
+        (column, limit.minimum) for column, limit in enumerate(gates.typicality) if limit.reason is Reason.NOT_UPRIGHT
+    ]
