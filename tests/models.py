@@ -1,8 +1,9 @@
 """Tiny models with the agreed contracts, whose answers a test can work out by hand, and a repository that holds them.
 
 The segmenter takes what is bright for the hand. The enhancer gives the hand back, or its negative. The regressor's age
-is BIAS_MONTHS plus MONTHS_PER_BRIGHTNESS times the mean brightness of the hand, and its only typicality that mean. The
-classifier tells dark hands from bright ones in the same way.
+is BIAS_MONTHS plus MONTHS_PER_BRIGHTNESS times the mean brightness of the hand. Its typicality is that mean, and by how
+much the upper rows are brighter than the lower ones: a hand with a bright top is an upright one. The classifier tells
+dark hands from bright ones in the same way.
 """
 
 from dataclasses import dataclass
@@ -43,6 +44,7 @@ class Variations:
 
     inventing: bool = False
     least_typicality: float = 0.0
+    least_top: float = -1.0
     half_width_months: float = HALF_WIDTH_MONTHS
     classes: bool = False
 
@@ -86,7 +88,10 @@ def _reader(name: str, per_brightness: tuple[float, ...], bias: tuple[float, ...
         helper.make_node("Mul", ["mean_activation", "zero"], ["nothing"]),
         helper.make_node("Add", ["nothing", "offset"], [bias_output]),
         helper.make_node("Add", ["mean_activation", bias_output], [output]),
-        helper.make_node("ReduceMean", ["cells", "space"], ["typicality"], keepdims=0),
+        helper.make_node("ReduceMean", ["cells", "space"], ["brightness"], keepdims=0),
+        helper.make_node("Mul", ["cells", "upward"], ["above_below"]),
+        helper.make_node("ReduceMean", ["above_below", "space"], ["top"], keepdims=0),
+        helper.make_node("Concat", ["brightness", "top"], ["typicality"], axis=1),
     ]
     return _model(
         name,
@@ -94,6 +99,7 @@ def _reader(name: str, per_brightness: tuple[float, ...], bias: tuple[float, ...
         weight=np.array(per_brightness, np.float32).reshape(-1, 1, 1, 1),
         offset=np.array([bias], np.float32),
         zero=np.float32(0),
+        upward=np.sign(np.arange(GRID // 2, -GRID // 2, -1, np.float32)).reshape(1, 1, GRID, 1),
         space=np.array([2, 3], np.int64),
     )
 
@@ -101,7 +107,10 @@ def _reader(name: str, per_brightness: tuple[float, ...], bias: tuple[float, ...
 def tiny_release(release_id: str = RELEASE_ID, *, version: int = 1, variations: Variations | None = None) -> Release:
     """A release of version `version` of every model, whose gates let through whatever shows a bright hand."""
     chosen = variations or Variations()
-    limit = TypicalityLimit("brightness", chosen.least_typicality, Reason.NOT_LIKE_TRAINING)
+    limits = (
+        TypicalityLimit("brightness", chosen.least_typicality, Reason.NOT_LIKE_TRAINING),
+        TypicalityLimit("top", chosen.least_top, Reason.NOT_UPRIGHT),
+    )
     cells = tuple(
         IntervalCell(sex, -np.inf, np.inf, chosen.half_width_months, calibration_images=100) for sex in SEX_ORDER
     )
@@ -116,7 +125,7 @@ def tiny_release(release_id: str = RELEASE_ID, *, version: int = 1, variations: 
             minimum_foreground_fraction=0.02,
             maximum_foreground_fraction=0.9,
             minimum_mask_certainty=0.5,
-            typicality=(limit,),
+            typicality=limits,
             maximum_interval_width_months=60.0,
             maximum_structure_change=0.5,
         ),

@@ -59,6 +59,16 @@ async def test_generator_that_invents_structure_is_not_used(tmp_path: Path) -> N
     assert inventing.hand.data == plain.hand.data
 
 
+async def test_negative_is_prepared_as_its_positive(tmp_path: Path) -> None:
+    """Bone dark and air bright: the hand is the same, to a grey level or two, and the answer tells."""
+    positive, negative = request(), request()
+    negative.radiograph.CopyFrom(as_png(np.float32(1) - hand_picture(640, 500)))
+    one, other = [await enhance(tmp_path / name, asked) for name, asked in (("one", positive), ("other", negative))]
+    assert (one.negative, other.negative) == (False, True)
+    hands = [np.frombuffer(reply.hand.data, "<f4") for reply in (one, other)]
+    np.testing.assert_allclose(*hands, atol=2 / 255)
+
+
 @pytest.mark.parametrize(
     ("mask", "field", "reason"),
     [

@@ -67,6 +67,31 @@ async def test_hand_of_another_shape_is_padded_to_a_square(tmp_path: Path) -> No
     assert reply.age_months == pytest.approx(expected, abs=1e-2)
 
 
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+async def test_hand_that_lies_is_read_upright(tmp_path: Path, turns: int) -> None:
+    """However it lies: its age is that of the upright hand, and the activation lies on the hand as it came."""
+    upright = HAND.copy()
+    upright[: HAND_PX // 4] = 1
+    upright[HAND_PX // 2 :, : HAND_PX // 4] = 0.45
+    lying = np.ascontiguousarray(np.rot90(upright, -turns))
+    reply = await read(tmp_path, request(hand=as_raw(lying)), Variations(least_top=0.05))
+    assert reply.status == regression_pb2.ASSESSMENT_STATUS_OK
+    assert reply.quarter_turns == turns
+    assert reply.age_months == pytest.approx(BIAS_MONTHS[2] + lying.mean() * MONTHS_PER_BRIGHTNESS[2], abs=1e-3)
+    grid = np.array(reply.activation.values_months).reshape(reply.activation.size.height, -1)
+    cell = HAND_PX // len(grid)
+    cells = lying.reshape(len(grid), cell, len(grid), cell).mean(axis=(1, 3))
+    np.testing.assert_allclose(grid, cells * MONTHS_PER_BRIGHTNESS[2], atol=1e-3)
+
+
+async def test_hand_that_is_upright_in_no_turn_gets_no_number(tmp_path: Path) -> None:
+    """An even one has no top; what the gates held back is that of the hand as it came."""
+    reply = await read(tmp_path, request(report_ungated=True), Variations(least_top=0.05))
+    assert reply.abstention.reason == common_pb2.ABSTENTION_REASON_NOT_UPRIGHT
+    assert reply.quarter_turns == 0
+    assert reply.ungated_age_months == pytest.approx(BIAS_MONTHS[2] + BRIGHTNESS * MONTHS_PER_BRIGHTNESS[2], abs=1e-3)
+
+
 @pytest.mark.parametrize(
     ("variations", "reason"),
     [

@@ -20,7 +20,7 @@ from tests.models import BIAS_MONTHS, HALF_WIDTH_MONTHS, RELEASE_ID, hand_pictur
 TIMEOUT_S = 120
 KEYS = [
     "path", "status", "age_months", "interval_low_months", "interval_high_months", "sex", "sex_source", "release",
-    "reason", "stages_ms",
+    "reason", "quarter_turns", "negative", "stages_ms",
 ]  # fmt: skip
 SECRET = "Doe^Jane"
 
