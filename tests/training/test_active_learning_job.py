@@ -194,6 +194,15 @@ def test_run_that_was_begun_otherwise_is_not_gone_on_with(project):
     assert "was begun with another plan.strategy" in refused.stderr
 
 
+def test_annotators_may_draw_at_different_sizes():
+    """The others are brought to the size of the first."""
+    one, other = np.zeros((40, 30), bool), np.zeros((80, 60), bool)
+    one[10:30], other[20:60] = True, True
+    answer = merged([one, other])
+    assert np.array_equal(answer.mask, one)
+    assert (answer.annotators, answer.agreement) == (2, 1.0)
+
+
 def test_several_annotators_are_merged():
     """What half of them or more have covered, and how far they agree."""
     a, b, c = np.zeros((3, 4, 4), bool)

@@ -87,21 +87,29 @@ def test_discriminator_learns_to_tell_pairs_apart():
     ]
     optimiser = torch.optim.Adam(network.parameters(), lr=0.002)
     for step in range(60):
-        x, y = training_pairs(hands(8), np.random.default_rng(step), 8)
+        x, y = training_pairs(hands(8), np.random.default_rng(step))
         loss = discriminator_loss(network(x, y), network(x, x))
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    x, y = training_pairs(hands(8, seed=9), np.random.default_rng(99), 32)
+    x, y = training_pairs(np.tile(hands(8, seed=9), (4, 1, 1)), np.random.default_rng(99))
     with torch.inference_mode():
         right = torch.cat([network(x, y) > 0, network(x, x) <= 0]).float().mean()
     assert float(right) > 0.8
 
 
+def test_every_hand_that_is_to_select_selects():
+    """Each once, however few they are."""
+    assert len(learner().fixed[1]) == 3
+    drawn = np.arange(1, 7, dtype=np.uint8)[:, None, None] * np.ones((6, 64, 64), np.uint8) * 40
+    _, targets = training_pairs(drawn, np.random.default_rng(0))
+    assert sorted(round(float(one.max()) * 255 / 40) for one in targets) == [1, 2, 3, 4, 5, 6]
+
+
 def test_pairs_have_the_share_of_negatives_that_is_asked_for():
     """None without a share, all with 1: what is bright in the target is then dark."""
     for share, sign in ((0.0, 1), (1.0, -1)):
-        pairs = training_pairs(hands(6), np.random.default_rng(2), 8, Shares(inversion=share))
+        pairs = training_pairs(hands(6), np.random.default_rng(2), Shares(inversion=share))
         for x, y in zip(*(images.numpy()[:, 0] for images in pairs), strict=True):
             assert sign * np.corrcoef(x[y > 0], y[y > 0])[0, 1] > 0
 
@@ -186,6 +194,7 @@ def test_a_share_is_no_more_than_all(tmp_path):
 
 def test_too_few_hands_are_refused(tmp_path):
     """Exit code 64, and what is wrong."""
-    refused = job(tmp_path, selection_images=10)
-    assert refused.returncode == 64
-    assert "leave none to train on" in refused.stderr
+    for images, said in ((11, "leave none to train on"), (10, "leaves none to learn from beside selection_images")):
+        refused = job(tmp_path, selection_images=10, gold_standard_images=images)
+        assert refused.returncode == 64
+        assert said in refused.stderr

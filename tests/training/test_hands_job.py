@@ -99,6 +99,20 @@ def test_killed_at_random_it_goes_on_and_names_what_it_could_not_prepare(project
     assert prepared.columns["fraction"][6] == pytest.approx(mask.mean(), abs=1e-3)
 
 
+def test_a_radiograph_whose_shape_is_corrected_is_prepared_again(project):
+    """The others are not."""
+    assert ended(config(project)).returncode == 0
+    before = {name: column.copy() for name, column in Rows.read(project / "hands").columns.items()}
+    (project / "sizes.csv").write_text("id,height,width\n6,400,100\n")
+    files = {"images": "images", **{name: f"{name}.csv" for name in ("labels", "split", "sizes")}}
+    dataset = {name: str(project / file) for name, file in files.items()}
+    done = ended(config(project, dataset=dataset))
+    assert done.returncode == 0, done.stderr
+    after = Rows.read(project / "hands").columns
+    changed = [row for row in range(COUNT) if not np.array_equal(before["segmented"][row], after["segmented"][row])]
+    assert changed == [6]
+
+
 def test_rows_of_another_model_are_not_mixed(project):
     """A new segmenter needs a new folder; nothing is written into the old one."""
     command = config(project)
@@ -128,7 +142,7 @@ def test_full_disk_is_told_before_anything_is_prepared(project):
         refused = ended(config(project, out=str(disk / "hands")))
         assert refused.returncode == 74, refused.stderr
         assert "raw.bin cannot be written" in refused.stderr
-        assert not list((disk / "hands").iterdir())
+        assert [path.name for path in (disk / "hands").iterdir()] == ["claimed"]
 
 
 @pytest.mark.parametrize("count", [0, 3, 30])

@@ -61,6 +61,17 @@ def test_what_is_not_there_or_damaged_is_told(store, tmp_path):
     assert not list((tmp_path / "run").glob("*.onnx"))
 
 
+def test_a_version_of_one_store_is_not_taken_for_that_of_another(store, tmp_path):
+    """The same model, the same number, the same run's folder."""
+    other = Store(str(tmp_path / "other"))
+    publish_tiny(other, tiny_release("other-1"), older_months=9)
+    run = tmp_path / "run"
+    one, another = (Published(str(place), REGRESSOR, 1).fetch(run) for place in (store.folder, other.folder))
+    assert one.read_bytes() == store.read(f"{REGRESSOR}/1/model.onnx")
+    assert another.read_bytes() == other.read(f"{REGRESSOR}/1/model.onnx")
+    assert one.read_bytes() != another.read_bytes()
+
+
 def test_processes_that_train_together_all_get_it(store, tmp_path):
     """All at once, into the same folder: each has the whole file, and nothing half stays."""
     place, folder = Published(str(store.folder), REGRESSOR, 1), tmp_path / "run"

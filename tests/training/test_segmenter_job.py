@@ -87,6 +87,22 @@ def test_it_learns():
     assert learner.score > max(0.85, before + 0.1)
 
 
+def test_the_best_of_a_phase_is_kept_however_it_ends(monkeypatch):
+    """The first validation of a phase takes the place of all before it, the others only if they are better."""
+    told = iter([0.9, 0.95, 0.5, 0.1])
+    monkeypatch.setattr("training.active_learning.learner.mean_dice", lambda *_, **__: (next(told), 0.0))
+    learner = SegmenterLearner(
+        new_network(0), sources=[outlines(4)], selection=outlines(2, seed=1),
+        phases=[Phase(32, 6, 2, 0.002), Phase(32, 3, 2, 0.002)], validate_every=4, seed=2,
+    )  # fmt: skip
+    for step in range(1, 9):
+        learner.step(step)
+    best = {name: tensor.clone() for name, tensor in learner.network.state_dict().items()}
+    learner.step(9)
+    assert learner.score == 0.5
+    assert all(torch.equal(tensor, learner.best[name]) for name, tensor in best.items())
+
+
 def test_resumed_run_ends_with_the_same_weights():
     """A state taken at any step and given to a new learner leads to the same end, to the byte."""
 

@@ -33,10 +33,12 @@ STAGED = Path(__file__).with_name("staged.py")
 
 @pytest.fixture
 def project(tmp_path):
-    """A folder with dark and bright images, their table and split, prepared, and a configuration of two classes."""
+    """A folder with images with a bright disc and without, their table and split, prepared: two classes."""
     rng = np.random.default_rng(0)
     bright = np.arange(COUNT) % 2 == 1
-    images = np.clip(60 + 120 * bright[:, None, None] + rng.normal(0, 10, (COUNT, SIDE, SIDE)), 1, 255).astype(np.uint8)
+    rows, columns = np.mgrid[:SIDE, :SIDE] - SIDE / 2
+    disc = bright[:, None, None] & (np.hypot(rows, columns) < SIDE / 3)
+    images = np.clip(60 + 120 * disc + rng.normal(0, 10, (COUNT, SIDE, SIDE)), 1, 255).astype(np.uint8)
     ids = [f"wrist-{i}" for i in range(COUNT)]
     (tmp_path / "images").mkdir()
     for id_, image in zip(ids, images, strict=True):
@@ -104,7 +106,8 @@ def test_two_classes_are_learnt_from_configuration_alone(project):
 
 def test_a_network_learns_from_what_a_better_one_reads(project):
     """The teacher reads once, and its readings serve whoever goes on; another teacher reads anew."""
-    assert ended(config(project)).returncode == 0
+    longer = {"stages": [{"trainable": ["exit", "middle", "entry"], "images": 800, "learning_rate": 0.003}]}
+    assert ended(config(project, **longer)).returncode == 0
     teacher = {"members": [{"backbone": "mobilenetv3_small_050", "weights": [str(project / "run/weights.pt")]}]}
     wrong = project / "wrong.csv"
     lines = (project / "labels.csv").read_text().splitlines()
@@ -114,7 +117,7 @@ def test_a_network_learns_from_what_a_better_one_reads(project):
     wrong.write_text("\n".join([lines[0], *mixed]) + "\n")
     of_others = source(project)
     of_others["dataset"] |= {"labels": str(wrong)}
-    taught = {"source": of_others, "teacher": teacher | {"share": 1.0}, "out": str(project / "taught")}
+    taught = {"source": of_others, "teacher": teacher | {"share": 1.0}, "out": str(project / "taught")} | longer
     result = ended(config(project, **taught))
     assert result.returncode == 0, result.stderr
     lessons = project / "taught/lessons.npz"
@@ -127,7 +130,8 @@ def test_a_network_learns_from_what_a_better_one_reads(project):
     assert lessons.stat().st_mtime_ns == begun
     figures = json.loads((project / "taught/figures.json").read_text())["validation"]
     assert figures["auc"] > 0.9, "it learnt from the labels of the train part, which are all wrong"
-    result = ended(config(project, teacher={"members": [{"backbone": "resnet18", "weights": [str(wrong)]}]}))
+    other = {"members": [{"backbone": "resnet18", "weights": [str(wrong)]}]}
+    result = ended(config(project, teacher=other, out=str(project / "other")))
     assert result.returncode == 64
     assert "resnet18" in result.stderr
 

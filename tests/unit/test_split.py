@@ -51,6 +51,18 @@ def test_a_seed_draws_one_split(seed):
     assert {parts[id_] for id_ in fixed} == {"train"}
 
 
+@given(st.integers(1, 40), st.floats(0, 1), st.integers(0, 50))
+def test_what_is_always_train_is_train_however_much_it_is(count, share, seed):
+    """Also in a stratum of few, most of which are outlined; the others still come into every part as they may."""
+    ids = [str(i) for i in range(count)]
+    fixed = ids[: round(share * count)]
+    parts = draw_split(dict.fromkeys(ids, 0), always_train=fixed, seed=seed)
+    assert parts.keys() == set(ids)
+    assert {parts[id_] for id_ in fixed} <= {"train"}
+    if len(fixed) > 0.85 * count:
+        assert "train" not in {parts[id_] for id_ in ids[len(fixed) :]}
+
+
 def test_the_stored_split_is_the_one_that_was_drawn():
     """A split drawn again would make old and new figures incomparable, so its bytes are fixed."""
     assert split_hash() == STORED_SPLIT_SHA256

@@ -19,9 +19,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from services.core.domain.preprocess import resize
 from training.active_learning.brush import decode_mask, encode_mask
-from training.active_learning.oracles import Answer, Mask, Question, merged
+from training.active_learning.oracles import Answer, Mask, Question, merged, same_size
 from training.data.rows import as_bytes
 from training.run.exits import BadConfigurationError, FailedError
 
@@ -81,7 +80,7 @@ class LabelStudio:
                 annotations = session.call("GET", f"/api/tasks/{task['id']}/annotations/")
                 masks = [_outline(result, id_) for result in _by_person(annotations)]
                 if len(masks) >= self.annotators:
-                    found[id_] = merged([_same_size(mask, masks[0]) for mask in masks])
+                    found[id_] = merged(masks)
         return found
 
     def _token(self) -> str:
@@ -202,14 +201,8 @@ def _outline(result: Sequence[dict[str, Any]], id_: str) -> Mask:
                 masks.append(decode_mask(value["rle"], **size))
             except (KeyError, ValueError) as error:
                 raise BadConfigurationError(f"the outline of {id_} in Label Studio: {error}") from error
-    together = np.any([_same_size(mask, masks[0]) for mask in masks], axis=0) if masks else np.zeros((1, 1), bool)
+    together = np.any([same_size(mask, masks[0]) for mask in masks], axis=0) if masks else np.zeros((1, 1), bool)
     if not together.any() or together.all():
         what = "everything" if together.any() else "nothing"
         raise BadConfigurationError(f"the outline of {id_} in Label Studio covers {what}")
     return np.asarray(together, np.bool_)
-
-
-def _same_size(mask: Mask, like: Mask) -> Mask:
-    if mask.shape == like.shape:
-        return mask
-    return np.asarray(resize(mask, height=like.shape[0], width=like.shape[1]) >= 0.5, np.bool_)

@@ -89,7 +89,7 @@ class SegmenterLearner:
         self.sources, self.selection = tuple(sources), selection
         self.phases, self.validate_every, self.seed = tuple(phases), validate_every, seed
         self.ends = list(accumulate(phase.steps for phase in phases))
-        self.score, self.best = -1.0, copy.deepcopy(network.state_dict())
+        self.score, self.best_of, self.best = -1.0, 0, copy.deepcopy(network.state_dict())
         self.optimiser = self._fresh_optimiser()
 
     @property
@@ -125,8 +125,8 @@ class SegmenterLearner:
             return figures
         mean, least = mean_dice(self.network, self.selection, size_px=phase.size_px)
         # A phase at a small size only prepares the next: its best is no rival of that one's.
-        if mean > self.score or into <= self.validate_every:
-            self.score, self.best = mean, copy.deepcopy(self.network.state_dict())
+        if mean > self.score or index != self.best_of:
+            self.score, self.best_of, self.best = mean, index, copy.deepcopy(self.network.state_dict())
         return figures | {"validation_dice": mean, "validation_dice_min": least}
 
     def batch(self, step: int, phase: Phase) -> tuple[torch.Tensor, torch.Tensor]:
@@ -146,13 +146,13 @@ class SegmenterLearner:
     def state(self) -> dict[str, Any]:
         """Everything that the next step depends on."""
         return {"network": self.network.state_dict(), "optimiser": self.optimiser.state_dict(), "score": self.score,
-                "best": self.best}  # fmt: skip
+                "best_of": self.best_of, "best": self.best}  # fmt: skip
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take up a state."""
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.score, self.best = state["score"], state["best"]
+        self.score, self.best_of, self.best = state["score"], state["best_of"], state["best"]
 
 
 def scene(image: Image, mask: NDArray[np.bool_], rng: np.random.Generator) -> tuple[Image, NDArray[np.bool_]]:

@@ -43,4 +43,4 @@ def learn(
 
 def load(network: nn.Module, place: Path) -> None:
     """Give a network the weights that are kept in `place`."""
-    network.load_state_dict(torch.load(place / WEIGHTS, weights_only=True)["model"])
+    network.load_state_dict(torch.load(place / WEIGHTS, map_location="cpu", weights_only=True)["model"])

@@ -47,8 +47,19 @@ class Oracle(Protocol):
         """The answers that are there. Raises BadConfigurationError where one cannot be used."""
 
 
+def same_size(mask: Mask, like: Mask) -> Mask:
+    """A mask at the size of another."""
+    if mask.shape == like.shape:
+        return mask
+    return np.asarray(resize(mask, height=like.shape[0], width=like.shape[1]) >= 0.5, np.bool_)
+
+
 def merged(masks: Sequence[Mask]) -> Answer:
-    """One outline of several annotators': what more than half of them, or half with an even number, have covered."""
+    """One outline of several annotators': what more than half of them, or half with an even number, have covered.
+
+    It has the size of the first; the others are brought to that.
+    """
+    masks = [same_size(mask, masks[0]) for mask in masks]
     agreements = [dice(one, other) for one, other in combinations(masks, 2)]
     covered = np.mean(np.stack(masks), axis=0) >= 0.5
     return Answer(covered, len(masks), float(np.mean(agreements)) if agreements else 1.0)
@@ -142,6 +153,4 @@ def read_outline(path: Path) -> Mask:
 
 def on_frame(answer: Answer, frame: NDArray[np.float32]) -> Mask:
     """An answer's outline at the size of its frame."""
-    if answer.mask.shape == frame.shape:
-        return answer.mask
-    return np.asarray(resize(answer.mask, height=frame.shape[0], width=frame.shape[1]) >= 0.5, np.bool_)
+    return same_size(answer.mask, np.zeros(frame.shape, np.bool_))

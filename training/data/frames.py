@@ -11,9 +11,13 @@ from numpy.typing import NDArray
 from services.core.domain.preprocess import FRAME_PX
 from services.core.errors import InvalidRadiographError
 from training.data.radiographs import Radiograph, report_missing
-from training.data.rows import Column, Rows
+from training.data.rows import ORIGIN, Column, Rows
 
-COLUMNS: Final[dict[str, Column]] = {"pixels": ((FRAME_PX, FRAME_PX), "uint8"), "shape": ((2,), "int32")}
+COLUMNS: Final[dict[str, Column]] = {
+    "pixels": ((FRAME_PX, FRAME_PX), "uint8"),
+    "shape": ((2,), "int32"),
+    "origin": ORIGIN,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,7 @@ class Frames:
     def keep(cls, radiographs: Sequence[Radiograph], folder: Path) -> "Frames":
         """Decode what is not in `folder` yet."""
         kept = Rows.make(folder, [r.id for r in radiographs], COLUMNS, made_by=f"frames of {FRAME_PX} px")
+        kept.forget_all_but([r.origin for r in radiographs])
         failed = []
         for row in kept.missing:
             try:
@@ -36,7 +41,8 @@ class Frames:
                 continue
             pixels = np.zeros((1, FRAME_PX, FRAME_PX), np.uint8)
             pixels[0, : frame.shape[0], : frame.shape[1]] = np.rint(frame * 255)
-            kept.write(np.array([row]), pixels=pixels, shape=np.array([frame.shape], np.int32))
+            kept.write(np.array([row]), pixels=pixels, shape=np.array([frame.shape], np.int32),
+                       origin=np.array([radiographs[row].origin], np.uint64))  # fmt: skip
         report_missing("cannot be read", failed, of=len(radiographs))
         return cls(kept, {id_: row for row, id_ in enumerate(kept.ids) if kept.done[row]})
 

@@ -8,6 +8,7 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
@@ -42,6 +43,12 @@ class Radiograph:
     sex: Sex
     part: Part
     true_shape: tuple[int, int] | None
+
+    @property
+    def origin(self) -> int:
+        """What tells whether what was made of it is of this file and shape: 64 bits of a digest of both."""
+        told = f"{self.path.suffix.lower()} {self.path.stat().st_size} {self.true_shape}"
+        return int.from_bytes(sha256(told.encode()).digest()[:8], "big")
 
     def frame(self) -> NDArray[np.float32]:
         """The frame (H, W) float32 in [0, 1] that serving would make of it. Raises InvalidRadiographError."""

@@ -9,11 +9,14 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from training.run.claim import claimed
 from training.run.exits import BadConfigurationError, StoreUnwritableError
 from training.run.room import take_room, whole
 
 Column: TypeAlias = tuple[tuple[int, ...], str]
 """Shape of a row and name of the numpy type."""
+ORIGIN: Final[Column] = ((), "uint64")
+"""Of a column `origin`: what a row was made of (`Radiograph.origin`)."""
 DESCRIPTION: Final = "rows.json"
 
 
@@ -43,10 +46,16 @@ class Rows:
 
         Where the folder holds rows of other images, or rows that something else made, they make room for new ones if
         `anew`, and else raise BadConfigurationError. Raises StoreUnwritableError, with nothing left behind, where there
-        is no room for all of them.
+        is no room for all of them. Of several processes one begins them, and the others open what it began.
         """
         description = {"made_by": made_by, "columns": {name: list(c) for name, c in columns.items()}, "ids": list(ids)}
         described = json.loads(json.dumps(description))
+        with claimed(folder, wait=True):
+            return cls._make(folder, described, columns, anew=anew)
+
+    @classmethod
+    def _make(cls, folder: Path, described: dict[str, Any], columns: Mapping[str, Column], *, anew: bool) -> "Rows":
+        count = len(described["ids"])
         if (folder / DESCRIPTION).exists():
             found = _described(folder)
             differing = [key for key in described if described[key] != found.get(key)]
@@ -57,9 +66,8 @@ class Rows:
                     f"{folder} was made with other {' and '.join(differing)}; delete it or name another folder"
                 )
             (folder / DESCRIPTION).unlink()
-        folder.mkdir(parents=True, exist_ok=True)
         sizes = {
-            folder / f"{name}.bin": int(np.prod((len(ids), *shape), dtype=np.int64)) * np.dtype(kind).itemsize
+            folder / f"{name}.bin": int(np.prod((count, *shape), dtype=np.int64)) * np.dtype(kind).itemsize
             for name, (shape, kind) in (*columns.items(), ("done", ((), "bool")))
         }
         try:
@@ -98,6 +106,10 @@ class Rows:
             self.columns[name][rows] = value
             self.columns[name].flush()
         self.done[rows] = True
+
+    def forget_all_but(self, origins: Sequence[int]) -> None:
+        """Have those rows made again whose column `origin` is not what it is now: another file, or another shape."""
+        self.done[self.columns["origin"] != np.array(origins, np.uint64)] = False
 
     def find(self, ids: Sequence[str]) -> NDArray[np.intp]:
         """Index of each id, -1 where it has no row that is done."""

@@ -25,7 +25,11 @@ MASK_TEST_CSV: Final = Path(__file__).with_name("mask_test.csv")
 def draw_split(
     strata: Mapping[str, Hashable], *, always_train: Iterable[str], seed: int, shares: Mapping[Part, float] = SHARES
 ) -> dict[str, Part]:
-    """Part of each radiograph, given its stratum by id, with `shares` held within each stratum."""
+    """Part of each radiograph, given its stratum by id, with `shares` held within each stratum.
+
+    What is `always_train` is of the train part also where it is more than that part's share; the others then share what
+    is left as their shares are to each other.
+    """
     fixed = set(always_train)
     names = sorted(shares, key=lambda part: part != "train")
     rng = np.random.default_rng(seed)
@@ -37,6 +41,9 @@ def draw_split(
         ordered = [ids[i] for i in rng.permutation(len(ids))]
         ordered.sort(key=lambda id_: id_ not in fixed)
         bounds = np.rint(np.cumsum([shares[name] for name in names]) * len(ordered)).astype(int)
+        if (taken := len(fixed.intersection(ids))) > bounds[0]:
+            left = (len(ordered) - taken) / max(len(ordered) - bounds[0], 1)
+            bounds = np.rint(taken + (bounds - bounds[0]) * left).astype(int)
         for position, id_ in enumerate(ordered):
             parts[id_] = names[int(np.searchsorted(bounds, position, side="right"))]
     return parts

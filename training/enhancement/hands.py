@@ -99,7 +99,7 @@ def _loaded(model: Network, weights: Path, *, prefix: str = "") -> Network:
         if weights.suffix == EXPORTED:
             load_exported(model, weights, torch.zeros(1, 1, PROBE_PX, PROBE_PX), prefix=prefix)
         else:
-            model.load_state_dict(torch.load(weights, weights_only=True)["model"])
+            model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True)["model"])
     except (OSError, ValueError, RuntimeError, KeyError, UnpicklingError, DecodeError) as error:
         raise BadConfigurationError(f"{weights} holds no weights of this network: {error}") from error
     return model.to(memory_format=torch.channels_last).eval()

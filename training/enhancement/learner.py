@@ -23,12 +23,12 @@ ADAM_BETAS: Final = (0.5, 0.999)  # of the discriminator; Radford A et al., ICLR
 
 
 def training_pairs(
-    hands: NDArray[np.uint8], rng: np.random.Generator, batch_size: int, shares: Shares = NEITHER
+    hands: NDArray[np.uint8], rng: np.random.Generator, shares: Shares = NEITHER
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Degraded and original hands, both (B, 1, S, S)."""
+    """Degraded and original forms of hands (B, S, S), both (B, 1, S, S)."""
     inputs, targets = [], []
-    for index in rng.integers(len(hands), size=batch_size):
-        hand = apply_geometry(hands[index].astype(np.float32) / 255, draw_change(rng))
+    for stored in hands:
+        hand = apply_geometry(stored.astype(np.float32) / 255, draw_change(rng))
         inputs.append(degrade(hand, draw_degradation(rng, shares)))
         targets.append(hand)
     return torch.from_numpy(np.stack(inputs)[:, None]), torch.from_numpy(np.stack(targets)[:, None])
@@ -60,7 +60,7 @@ class EnhancerLearner:
         self.batch_size, self.learning_rate = batch_size, learning_rate
         self.adversarial_weight, self.validate_every = adversarial_weight, validate_every
         self.shares = shares
-        self.fixed = training_pairs(selection, np.random.default_rng(0), len(selection), shares)
+        self.fixed = training_pairs(selection, np.random.default_rng(0), shares)
         self.optimisers = (
             torch.optim.AdamW(self.generator.parameters(), lr=0.0, weight_decay=1e-4),
             torch.optim.AdamW(self.discriminator.parameters(), lr=0.0, betas=ADAM_BETAS, weight_decay=1e-4),
@@ -73,7 +73,8 @@ class EnhancerLearner:
         for optimiser, share in zip(self.optimisers, (1.0, DISCRIMINATOR_RATE), strict=True):
             for group in optimiser.param_groups:
                 group["lr"] = rate * share
-        x, y = training_pairs(self.gold, np.random.default_rng((self.seed, step)), self.batch_size, self.shares)
+        rng = np.random.default_rng((self.seed, step))
+        x, y = training_pairs(self.gold[rng.integers(len(self.gold), size=self.batch_size)], rng, self.shares)
         x = x.contiguous(memory_format=torch.channels_last)
         with cpu_autocast():
             generated = self.generator(x)

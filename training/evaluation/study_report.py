@@ -8,7 +8,7 @@ import numpy as np
 
 from training.evaluation.literature import TABLE_1, TABLE_2
 from training.evaluation.report import table, write_lines
-from training.evaluation.seeds import interval
+from training.evaluation.seeds import interval, strict_interval
 from training.evaluation.study import Errors, Key, Outcome, Plan, both, differences, errors_of, matrix, stages_of
 from training.evaluation.study_plots import draw_losses, draw_maes, draw_validations
 
@@ -67,8 +67,9 @@ def _against_paced(errors: dict[Key, Errors], arms: Sequence[str], cohorts: Sequ
     yield "Difference in months, paired by seed and radiograph; below zero the paced schedule is better.\n"
     rows = ([arm, *(_difference(errors.get((PACED, c)), errors.get((arm, c))) for c in cohorts)] for arm in others)
     yield from table(["arm", *cohorts], rows)
-    yield "\nOf each cohort, all that is said at once holds with 95% (Bonferroni); arms that share fewer than"
-    yield f"{FEWEST_SEEDS} seeds with the paced schedule are not judged:\n"
+    yield "\nOf each cohort, all that is said at once holds with some 95%: Bonferroni, by Student's intervals, which"
+    yield f"are wider than those above. Arms that share fewer than {FEWEST_SEEDS} seeds with the paced schedule are not"
+    yield "judged:\n"
     yield from (_verdict(errors, others, cohort) for cohort in cohorts if (PACED, cohort) in errors)
 
 
@@ -80,7 +81,7 @@ def _verdict(errors: dict[Key, Errors], others: Sequence[str], cohort: str) -> s
         if len(values) < FEWEST_SEEDS:
             parts["is not judged against"].append(arm)
         elif values.size:
-            _, low, high = interval(values, level=1 - 0.05 / len(others))
+            low, high = strict_interval(values, level=1 - 0.05 / len(others))
             parts["beats" if high < 0 else "loses to" if low > 0 else "cannot be told from"].append(arm)
     said = "; ".join(f"{word} {', '.join(names)}" for word, names in parts.items() if names)
     return f"- {cohort}: it {said or 'has nothing to be compared with'}."

@@ -184,9 +184,11 @@ def _labelled(
 
 
 def _made_with(config: EnhancementStudyConfig, prepared: Rows) -> str:
-    """SHA-256 of all that a row depends on beside the code, the radiographs and their labels and maps."""
+    """SHA-256 of all that a row depends on beside the code and the radiographs."""
     weights = config.segmenter, config.regressor, *config.enhancers.values()
-    digests = [sha256(path.read_bytes()).hexdigest() for path in weights]
+    tables = [path for path in (config.dataset.labels, config.dataset.sizes, config.dataset.split) if path]
+    maps = sorted(image_files(config.regions).items())
+    digests = [sha256(path.read_bytes()).hexdigest() for path in (*weights, *tables, *(path for _, path in maps))]
     fields = config.model_dump(mode="json", include={"backbone", "limit", "variants", "seed"})
     whole = [fields, list(config.enhancers), digests, prepared.made_by, preprocessing_sha256()]
     return sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()

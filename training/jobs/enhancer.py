@@ -8,11 +8,12 @@ adjusted; what they are degraded by is drawn.
 
 import json
 from pathlib import Path
+from typing import Self
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from training.data.rows import Rows
 from training.data.split import SPLIT_CSV, read_split
@@ -48,6 +49,12 @@ class EnhancerConfig(JobConfig):
     inversion_share: float = Field(0.0, ge=0, le=1)
     validate_every: int = Field(ge=1)
     checkpoint_every_s: float = Field(120.0, gt=0)
+
+    @model_validator(mode="after")
+    def _some_to_learn_from(self) -> Self:
+        if self.gold_standard_images <= self.selection_images:
+            raise ValueError("gold_standard_images leaves none to learn from beside selection_images")
+        return self
 
 
 def gold_standard(config: EnhancerConfig) -> NDArray[np.uint8]:

@@ -28,7 +28,7 @@ from services.core.domain.gates import contrast, mask_certainty
 from services.core.domain.preprocess import HAND_PX, crop_square, standardise, whole
 from services.core.errors import InvalidRadiographError
 from training.data.radiographs import Dataset, Radiograph, report_missing
-from training.data.rows import Column, Rows, as_bytes
+from training.data.rows import ORIGIN, Column, Rows, as_bytes
 from training.data.split import SHARES, Part
 from training.enhancement.hands import (
     enhance,
@@ -54,7 +54,7 @@ HANDS_PNG: Final = "hands.png"
 IMAGE: Final[Column] = ((HAND_PX, HAND_PX), "uint8")
 NUMBER: Final[Column] = ((), "float32")
 SEGMENTED: Final[dict[str, Column]] = {
-    "raw": IMAGE, "segmented": IMAGE, "fraction": NUMBER, "certainty": NUMBER, "contrast": NUMBER,
+    "raw": IMAGE, "segmented": IMAGE, "fraction": NUMBER, "certainty": NUMBER, "contrast": NUMBER, "origin": ORIGIN,
 }  # fmt: skip
 ENHANCED: Final[dict[str, Column]] = {"enhanced": IMAGE, "structure_change": NUMBER}
 
@@ -117,6 +117,7 @@ class Preparation:
             "fraction": np.float32(mask.mean()),
             "certainty": np.float32(mask_certainty(probability, mask)),
             "contrast": np.float32(contrast(frame)),
+            "origin": np.uint64(radiograph.origin),
         }
         if self.enhancer is not None:
             (enhanced,), (change,) = enhance(
@@ -172,13 +173,14 @@ def results(
 
 
 def run(config: HandsConfig) -> None:
-    """Prepare what is missing; a killed run loses at most the chunks that it was at."""
+    """Prepare what is missing, or was made of another file or shape; a killed run loses what it was at."""
     models = config.models()
     models.loaded()  # weights that are no segmenter's or enhancer's are told here, not by every process
     radiographs = [r for r in config.dataset.read() if r.part in config.parts]
     columns = SEGMENTED | (ENHANCED if models.enhancer else {})
     maker = made_by(models.segmenter, models.enhancer, models.maximum_structure_change)
     prepared = Rows.make(config.out, [r.id for r in radiographs], columns, made_by=maker)
+    prepared.forget_all_but([r.origin for r in radiographs])
     missing = prepared.missing
     failures: dict[str, str] = {}
     with (

@@ -112,7 +112,7 @@ def _network(config: SegmenterConfig) -> FCDenseNet:
         return load_segmenter(config.start_from)
     if config.start_from is not None:
         try:
-            network.load_state_dict(torch.load(config.start_from, weights_only=True)["model"])
+            network.load_state_dict(torch.load(config.start_from, map_location="cpu", weights_only=True)["model"])
         except (OSError, RuntimeError, KeyError) as error:
             raise BadConfigurationError(f"start_from: {config.start_from}: {error}") from error
     return network

@@ -84,7 +84,7 @@ def network(
         elif start_from.suffix == EXPORTED:
             _load_exported(result, start_from, target, stages)
         else:
-            trained = torch.load(start_from, weights_only=True)["model"]
+            trained = torch.load(start_from, map_location="cpu", weights_only=True)["model"]
             if trained[HEAD_BIAS].shape != result.state_dict()[HEAD_BIAS].shape:  # another question: a head of its own
                 trained |= {name: value for name, value in result.state_dict().items() if name.startswith(HEAD)}
             result.load_state_dict(trained)

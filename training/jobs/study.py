@@ -32,7 +32,7 @@ from training.run.claim import claimed
 from training.run.exits import BadConfigurationError
 from training.run.journal import Journal
 from training.run.room import whole
-from training.run.spent import Spent
+from training.run.spent import SPENT, Spent
 from training.run.steps import run_steps
 from training.transfer.devices import AskedPrecision, Device, choose_device
 from training.transfer.images import Examples
@@ -163,6 +163,8 @@ def _run(config: StudyConfig, unit: Unit, folder: Path, radiographs: Sequence[Ra
     order = np.random.default_rng(0).permutation(len(parts["validation"].rows))
     chooses, others = order[: config.validation_images], order[config.validation_images :]
     reported = parts[config.reported].take(others) if config.reported == "validation" else parts[config.reported]
+    if not len(reported):
+        raise BadConfigurationError(f"{unit.name}: the {config.reported} part leaves no radiograph to report on")
     fitting = replace(config.fitting, seed=unit.seed)
     stages = config.schedules[unit.arm.schedule]
     learning = StagedLearner(
@@ -198,8 +200,8 @@ def _run(config: StudyConfig, unit: Unit, folder: Path, radiographs: Sequence[Ra
             cpu_seconds=round(spent.seconds),
             made_with=made_with,
         )
-    for name in (STATE, MADE_WITH):
-        (folder / name).unlink()
+    for name in (STATE, MADE_WITH, SPENT):
+        (folder / name).unlink(missing_ok=True)
 
 
 def _made_with(config: StudyConfig, unit: Unit, device: Device) -> str:

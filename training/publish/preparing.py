@@ -52,7 +52,7 @@ def enhancer_figures(weights: Path, study: Path | None, *, limit: float) -> dict
             card = weights.with_name(CARD)
             found = dict(json.loads(card.read_text())["metrics"]) if card.exists() else {}
         else:
-            found = {"selection": {"l1": torch.load(weights, weights_only=True)["selection_l1"]}}
+            found = {"selection": {"l1": torch.load(weights, map_location="cpu", weights_only=True)["selection_l1"]}}
     except UNREADABLE as error:
         raise BadConfigurationError(f"enhancer: {weights}: {error}") from error
     return found | gate

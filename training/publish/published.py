@@ -36,14 +36,15 @@ class Published:
         return replace(self, version=models[self.model])
 
     def fetch(self, folder: Path) -> Path:
-        """A copy of the weights in `folder`, compared with their card; one that is there already is what it was.
+        """A copy of the weights in `folder`, compared with their card; one of this store that is there is what it was.
 
         Raises BadConfigurationError where there is no such version, or it is damaged; StoreUnwritableError where the
         store cannot be reached.
         """
         version = self.named().version
         assert version is not None
-        path = folder / f"{self.model}-{version}.onnx"
+        store_name = sha256(self.store.encode()).hexdigest()[:8]
+        path = folder / f"{self.model}-{version}-{store_name}.onnx"
         if path.exists():
             return path
         place = f"{self.model}/{version}"

@@ -81,7 +81,7 @@ def _network(member: Member, target: AgeTarget | CategoryTarget) -> TransferNetw
 
 
 def _trained(path: Path) -> dict[str, Tensor]:
-    weights: dict[str, Tensor] = torch.load(path, weights_only=True)["model"]
+    weights: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)["model"]
     return weights
 
 

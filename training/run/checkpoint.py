@@ -31,7 +31,7 @@ class Checkpoint:
         if not self.path.exists():
             return None
         try:
-            state: dict[str, Any] = torch.load(self.path, weights_only=True)
+            state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises a dozen kinds, none of them documented
             raise BadConfigurationError(f"{self.path} is no checkpoint of this job: {type(error).__name__}") from error
         return state

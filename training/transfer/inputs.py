@@ -2,6 +2,8 @@
 
 import logging
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
@@ -11,17 +13,24 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from typing_extensions import override
 
+from training.data import augment
 from training.models.backbones import FLOWS
 from training.models.regressor import TransferNetwork
 from training.run.exits import BadConfigurationError
 from training.transfer.devices import Device
-from training.transfer.images import Examples, Sampler, augmented
+from training.transfer.images import ROTATION_DEG, Examples, Sampler, augmented
 from training.transfer.prefix import PrefixCache, fingerprint
 from training.transfer.stages import Stage
 
 LOG = logging.getLogger(__name__)
 COPIES_SEED: Final = 20_260
 """Copies are the same in every run, whatever its seed, so that runs can share a cache."""
+
+
+@cache
+def augment_code() -> str:
+    """SHA-256 of the code that changes images: kept maps are of what it drew."""
+    return sha256(Path(str(augment.__file__)).read_bytes()).hexdigest()
 
 
 class Frozen(nn.Module):
@@ -123,7 +132,8 @@ class Inputs:
         """The file for what these frozen flows make of these images, and of nothing else."""
         assert self.cache is not None
         shape = tuple(self._compute(examples.floats(np.arange(1))).shape[1:])
-        key = fingerprint(self.frozen, "as computed", self.device.precision, copies, examples.digest())
+        changed_by = (augment_code(), ROTATION_DEG, COPIES_SEED) if copies else ()
+        key = fingerprint(self.frozen, "as computed", self.device.precision, copies, examples.digest(), changed_by)
         rows = len(examples) * max(copies, 1)
         LOG.info("the frozen flows' maps of %d images are kept as %s", rows, key)
         return PrefixCache.open(self.cache, key, rows=rows, shape=shape, precision=self.device.precision)
