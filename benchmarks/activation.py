@@ -44,17 +44,17 @@ def activation(data: Path) -> Figures:
     bone: dict[str, list[float]] = {"positive": [], "departure": []}
     moved: dict[str, list[NDArray[np.float64]]] = {"by the map": [], "at random": []}
     for index, id_ in enumerate(chosen):
-        prepared = chain.hand(np.asarray(read_grey8(images / f"{id_}.jpg") / 255, np.float32), sizes.get(id_))
-        if isinstance(prepared, Abstention):
+        hand = chain.hand(np.asarray(read_grey8(images / f"{id_}.jpg") / 255, np.float32), sizes.get(id_))
+        if isinstance(hand, Abstention):
             continue
         sex: Sex = "male" if labels[id_].male else "female"
-        grid = chain.regress(prepared.hand[None, None])["activation"][0, SEX_ORDER.index(sex)]
-        labelled = _on_hand(read_grey8(maps[id_]) > 0, sizes.get(id_), prepared.crop, prepared.hand.shape)
-        months, inside = lay(grid, prepared.hand.shape), prepared.hand > 0
+        grid = chain.regress(hand.image[None, None])["activation"][0, SEX_ORDER.index(sex)]
+        labelled = _on_hand(read_grey8(maps[id_]) > 0, sizes.get(id_), hand.crop, hand.image.shape)
+        months, inside = lay(grid, hand.image.shape), hand.image > 0
         if (labelled & inside).any():
             bone["positive"].append(enrichment(np.maximum(months, 0), labelled, inside))
             bone["departure"].append(enrichment(np.abs(months - np.median(months)), labelled, inside))
-        by_map, at_random = deletion(chain, prepared.hand, sex, grid, np.random.default_rng((9, index)))
+        by_map, at_random = deletion(chain, hand.image, sex, grid, np.random.default_rng((9, index)))
         moved["by the map"].append(by_map)
         moved["at random"].append(at_random)
     return {

@@ -34,15 +34,15 @@ class DirectChain:
 
     def read(self, decode: Callable[[], Decoded]) -> float | Abstention:
         """The age in months of what `decode` gives, sex unknown, or the abstention of the first gate that refuses."""
-        prepared = self.hand(decode().pixels, None)
-        if isinstance(prepared, Abstention):
-            return prepared
-        outputs = self.regress(regression.prepare(prepared.hand))
+        hand = self.hand(decode().pixels, None)
+        if isinstance(hand, Abstention):
+            return hand
+        outputs = self.regress(regression.prepare(hand.image))
         reading = regression.conclude(outputs, "unknown", self.release, self._models[REGRESSOR])
         assert isinstance(reading.value, Age)  # the speed of releases that read ages is what is measured
         return reading.abstention or reading.value.months
 
-    def hand(self, pixels: Image, true_shape: tuple[int, int] | None) -> enhancement.Enhancement | Abstention:
+    def hand(self, pixels: Image, true_shape: tuple[int, int] | None) -> enhancement.Hand | Abstention:
         """The hand prepared for the regressor from pixels (H, W) in [0, 1], or why there is none."""
         gates = self.release.gates
         radiograph = assessment.prepare(pixels, true_shape, keep_picture=False)
@@ -53,7 +53,7 @@ class DirectChain:
             return found.abstention
         hand = enhancement.prepare(radiograph.frame, found.mask, None)
         generated = self._run(ENHANCER, "hand", hand.image[None, None])["enhanced"][0, 0]
-        return enhancement.conclude(hand, generated, gates, self._models[ENHANCER])
+        return enhancement.conclude(hand, generated, gates, self._models[ENHANCER]).hand
 
     def regress(self, hands: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
         """The regressor's outputs for prepared hands (N, 1, S, S)."""

@@ -1,13 +1,13 @@
 """From a radiograph and its mask to the prepared hand that the regression reads (paper 2.2 and 2.3)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from services.core.domain.contracts import ENHANCER
 from services.core.domain.gates import GateThresholds, structure_change
 from services.core.domain.geometry import scale_square
-from services.core.domain.polarity import is_negative, positive
+from services.core.domain.polarity import positive
 from services.core.domain.ports import Inference
 from services.core.domain.preprocess import Image, Mask, Square, hand_image, resize, to_frame
 from services.core.domain.reading import ModelVersion
@@ -30,16 +30,11 @@ class Hand:
 
 @dataclass(frozen=True, slots=True)
 class Enhancement:
-    """The prepared hand (HAND_PX, HAND_PX) in [0, 1]; `crop` is the square of the radiograph that it shows.
+    """The prepared hand: as the generator made it where it is `enhanced`, else as it was."""
 
-    Of a `negative` it is the positive.
-    """
-
-    hand: Image
-    crop: Square
+    hand: Hand
     enhanced: bool
     structure_change: float
-    negative: bool
     model: ModelVersion
 
 
@@ -72,12 +67,13 @@ def prepare(pixels: Image, mask: Mask, true_shape: tuple[int, int] | None) -> Ha
     """The hand of (H, W) pixels inside a mask (H, W)."""
     frame = to_frame(pixels, true_shape=true_shape)
     on_frame = np.asarray(resize(mask, height=frame.shape[0], width=frame.shape[1]) >= 0.5, np.bool_)  # noqa: PLR2004
-    image, square = hand_image(positive(frame, on_frame), on_frame)
-    return Hand(image, scale_square(square, source=frame.shape, target=pixels.shape), is_negative(frame, on_frame))
+    shown = positive(frame, on_frame)
+    image, square = hand_image(shown, on_frame)
+    return Hand(image, scale_square(square, source=frame.shape, target=pixels.shape), negative=shown is not frame)
 
 
 def conclude(hand: Hand, generated: Image, gates: GateThresholds, model: ModelVersion) -> Enhancement:
     """The generated hand where it keeps the structure of `hand`, and `hand` itself where it does not."""
     change = structure_change(hand.image, generated)
     enhanced = change <= gates.maximum_structure_change
-    return Enhancement(generated if enhanced else hand.image, hand.crop, enhanced, change, hand.negative, model)
+    return Enhancement(replace(hand, image=generated) if enhanced else hand, enhanced, change, model)

@@ -35,13 +35,13 @@ class EnhancementServicer(enhancement_pb2_grpc.EnhancementServiceServicer):
         pixels, mask = await self._workers.run(self._decode, request)
         result = await self._pipeline.enhance(pixels, mask, true_shape=true_shape, release=release, deadline=deadline)
         return enhancement_pb2.EnhanceResponse(
-            hand=wire.raw_float32(result.hand),
-            crop=wire.square_to_wire(result.crop),
+            hand=wire.raw_float32(result.hand.image),
+            crop=wire.square_to_wire(result.hand.crop),
             enhanced=result.enhanced,
             structure_change=result.structure_change,
             model=wire.model_to_wire(result.model),
             release=release.id,
-            negative=result.negative,
+            negative=result.hand.negative,
         )
 
     def _decode(self, request: enhancement_pb2.EnhanceRequest) -> tuple[Image, Mask]:

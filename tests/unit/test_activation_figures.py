@@ -1,8 +1,6 @@
 """The figures on activation maps, against maps whose answer is known."""
 
 import csv
-from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
@@ -11,7 +9,8 @@ import pytest
 from benchmarks import activation as benchmark
 from benchmarks.activation import STEPS, deletion, enrichment, lay
 from services.core.domain.contracts import SEX_ORDER
-from services.core.domain.preprocess import Square, to_frame, whole
+from services.core.domain.preprocess import to_frame, whole
+from services.enhancement.pipeline import Hand
 from training.data.split import read_split
 
 SIDE, GRID = 64, 8
@@ -38,14 +37,6 @@ def test_a_grid_is_laid_from_corner_to_corner():
     assert lay(np.full((GRID, GRID), 2, np.float32), (SIDE, SIDE)) == pytest.approx(2)
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """All of a radiograph as its hand."""
-
-    hand: Any
-    crop: Square
-
-
 class Weighing:
     """A chain whose age of one sex is the weighted sum of the hand's pixels, so that its exact map is known.
 
@@ -57,7 +48,8 @@ class Weighing:
 
     def hand(self, pixels, true_shape):
         """All of the frame, white: everything is hand."""
-        return Prepared(np.ones((SIDE, SIDE), np.float32), whole(to_frame(pixels, true_shape=true_shape)))
+        crop = whole(to_frame(pixels, true_shape=true_shape))
+        return Hand(np.ones((SIDE, SIDE), np.float32), crop, negative=False)
 
     def regress(self, hands):
         """Ages of hands (N, 1, S, S) and their maps."""

@@ -7,13 +7,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from services.core.domain.preprocess import standardise
+
 Image = NDArray[np.float32]
 
 UNCOMPRESSED: Final = 100
 DARKEST: Final = 0.09
 """The share of its file's grey levels that a hand takes, in the darkest in twenty radiographs."""
-PERCENTILES: Final = (2.0, 99.5)
-"""Between which serving stretches a hand's grey levels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +166,6 @@ def augment(image: Image, change: Change) -> Image:
     moved = apply_geometry(slipped, change)
     hand = moved > 0
     stored = store(apply_intensity(moved, change), change)
-    if change.stored_badly and hand.any():
-        low, high = np.percentile(stored[hand], PERCENTILES)
-        stored = (stored - np.float32(low)) / np.float32(max(high - low, 1 / 255))
+    if change.stored_badly:
+        stored = standardise(stored, inside=hand)
     return np.where(hand, np.clip(stored, 0, 1), np.float32(0)).astype(np.float32)

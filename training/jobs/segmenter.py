@@ -13,7 +13,6 @@ from typing import Final
 
 import cv2
 import numpy as np
-import torch
 from pydantic import Field
 
 from services.core.adapters.model_repository import preprocessing_sha256
@@ -29,7 +28,6 @@ from training.enhancement.hands import load_segmenter
 from training.evaluation.curves import draw_curves
 from training.jobs.begun import check_begun, keep_config
 from training.jobs.command import JobConfig, command
-from training.models.exported import EXPORTED
 from training.models.segmenter import FCDenseNet
 from training.run.checkpoint import Checkpoint, save_whole
 from training.run.exits import BadConfigurationError
@@ -107,15 +105,7 @@ def run(config: SegmenterConfig) -> None:
 
 
 def _network(config: SegmenterConfig) -> FCDenseNet:
-    network = new_network(config.seed)
-    if config.start_from is not None and config.start_from.suffix == EXPORTED:
-        return load_segmenter(config.start_from)
-    if config.start_from is not None:
-        try:
-            network.load_state_dict(torch.load(config.start_from, map_location="cpu", weights_only=True)["model"])
-        except (OSError, RuntimeError, KeyError) as error:
-            raise BadConfigurationError(f"start_from: {config.start_from}: {error}") from error
-    return network
+    return new_network(config.seed) if config.start_from is None else load_segmenter(config.start_from)
 
 
 def _drawn(config: SegmenterConfig, ids: Sequence[str]) -> Outlines:

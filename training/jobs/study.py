@@ -24,6 +24,7 @@ from training.data.rows import Rows
 from training.enhancement.clahe import equalised
 from training.evaluation.study import ERRORS, Arm, Outcome, Plan
 from training.evaluation.study_report import write_report
+from training.jobs.begun import STATE
 from training.jobs.command import JobConfig, command
 from training.jobs.source import Hub, Source, examples, network
 from training.publish.digests import digest
@@ -42,7 +43,6 @@ from training.transfer.target import AgeTarget
 
 LOG = logging.getLogger(__name__)
 LOG_EVERY: Final = 5
-STATE: Final = "last.pt"
 MADE_WITH: Final = "made_with"
 """Beside the state of a run that is not complete: what it was begun with, as in the results of one that is."""
 

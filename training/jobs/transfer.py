@@ -9,8 +9,7 @@ import yaml
 from pydantic import Field
 
 from training.evaluation.curves import draw_curves
-from training.jobs.begun import CONFIG, check_begun, keep_config
-from training.jobs.begun import FREE as FREE_EVERYWHERE
+from training.jobs.begun import CONFIG, FREE, check_begun, keep_config
 from training.jobs.command import JobConfig, command
 from training.jobs.lessons import Teacher
 from training.jobs.source import Hub, Source, examples, network
@@ -25,7 +24,8 @@ from training.transfer.learner import Fitting, StagedLearner
 from training.transfer.stages import Stage, total_images
 from training.transfer.target import AgeTarget, CategoryTarget, Target
 
-FREE: Final = FREE_EVERYWHERE | {"device", "precision", "kept"}
+ELSEWHERE: Final = FREE | {"device", "precision", "kept"}
+"""What may differ where a run is gone on with on another machine."""
 
 
 class TransferConfig(JobConfig):
@@ -108,7 +108,7 @@ def run(config: TransferConfig) -> None:
     cv2.setNumThreads(1)
     device = choose_device(precision=config.precision, kind=config.device)
     config = config.settled(device)
-    device.agreed(lambda: check_begun(config, config.out, free=FREE))
+    device.agreed(lambda: check_begun(config, config.out, free=ELSEWHERE))
     learning = learner(config, device)
     rank = device.rank
     if not rank:

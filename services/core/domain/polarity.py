@@ -22,5 +22,5 @@ def is_negative(frame: Image, mask: Mask) -> bool:
 
 
 def positive(frame: Image, mask: Mask) -> Image:
-    """The frame (H, W) in [0, 1] with bone bright."""
+    """The frame (H, W) in [0, 1] with bone bright: the very same where it is so already."""
     return np.float32(1) - frame if is_negative(frame, mask) else frame
