@@ -63,10 +63,10 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # the base 
         """The state of a service now and at each change."""
         last: int | None = None
         while True:
-            status = self._status(request.service)
+            status, closed = self._status(request.service), self._closed
             if status != last:
                 yield health_pb2.HealthCheckResponse(status=status)
-            if self._closed:
+            if closed:  # as it was when the status was read: what changed while that was sent is told before the end
                 return
             last = status
             await self._until_other(request.service, status)
