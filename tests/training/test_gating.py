@@ -6,11 +6,16 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the training extra: pip install -e '.[training]'")
 
+from services.core.domain.contracts import CONTRACTS  # noqa: E402
+from services.core.runtime.settings import ModelSettings, read_settings  # noqa: E402
 from tests.models import hand_picture  # noqa: E402
 from training.data.radiographs import Radiograph  # noqa: E402
 from training.data.rows import Rows  # noqa: E402
 from training.evaluation import gating  # noqa: E402
-from training.evaluation.gating import Chain, FittingSets  # noqa: E402
+from training.evaluation.disturbed import Disturbed  # noqa: E402
+from training.evaluation.gating import Chain, FittingSets, Preparing, thresholds  # noqa: E402
+from training.evaluation.measure import OnnxModel  # noqa: E402
+from training.evaluation.typicality import NAMES  # noqa: E402
 from training.models.enhancer import UNetGenerator  # noqa: E402
 from training.models.regressor import TransferNetwork  # noqa: E402
 from training.models.segmenter import FCDenseNet  # noqa: E402
@@ -21,13 +26,13 @@ from training.run.journal import read_journal  # noqa: E402
 
 @pytest.fixture
 def radiographs(tmp_path):
-    """Eight, of which one is no image and one is not there any more."""
+    """Ten, of which one is no image and one is not there any more."""
     picture = np.rint(hand_picture(120, 100) * 255).astype(np.uint8)
-    for number in range(8):
+    for number in range(10):
         cv2.imwrite(str(tmp_path / f"{number}.png"), np.roll(picture, number, axis=1))
     (tmp_path / "3.png").write_bytes(b"no image")
     (tmp_path / "5.png").unlink()
-    return [Radiograph(str(i), tmp_path / f"{i}.png", "100", "male", "train", None) for i in range(8)]
+    return [Radiograph(str(i), tmp_path / f"{i}.png", "100", "male", "train", None) for i in range(10)]
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +40,7 @@ def chain():
     """Networks that were never trained."""
     torch.manual_seed(0)
     reader = TransferNetwork("mobilenetv3_small_050", 3)
-    return Chain(FCDenseNet().eval(), UNetGenerator().eval(), reader, 0.45)
+    return Chain(Preparing(FCDenseNet().eval(), UNetGenerator().eval(), 0.45), reader)
 
 
 def fitted(chain, radiographs, folder, *, made_by="test"):
@@ -46,13 +51,13 @@ def fitted(chain, radiographs, folder, *, made_by="test"):
 
 
 def test_what_cannot_be_read_is_named_and_the_rest_is_fitted_on(chain, radiographs, tmp_path, caplog):
-    """Two of eight are missing from the sets that they were drawn for; the log says which, why and how many."""
+    """Two of ten are missing from the sets that they were drawn for; the log says which, why and how many."""
     upright, turned, _ = fitted(chain, radiographs, tmp_path)
-    whole = 6
-    assert whole - 2 <= len(upright) + len(turned) <= whole
+    whole = 8
+    assert whole - 4 <= len(upright) + len(turned) <= whole
     assert upright.shape[1] == turned.shape[1]
     said = caplog.text
-    assert "2 of 8 radiographs could not be read" in said
+    assert "2 of 10 radiographs could not be read" in said
     assert "3: " in said
     assert "5.png" in said
 
@@ -62,7 +67,7 @@ def test_features_that_are_kept_are_not_made_again(chain, radiographs, tmp_path,
     monkeypatch.setattr(gating, "CHUNK", 2)
     before = fitted(chain, radiographs, tmp_path)
     rows = Rows.read(tmp_path / "features", write=True)
-    whole, *others = [place for place in range(0, 8, 2) if rows.done[place : place + 2].all()]
+    whole, *others = [place for place in range(0, 10, 2) if rows.done[place : place + 2].all()]
     expected = rows.columns["features"].copy()
     expected[whole : whole + 2] += 1
     rows.columns["features"][:] = expected
@@ -70,11 +75,11 @@ def test_features_that_are_kept_are_not_made_again(chain, radiographs, tmp_path,
     rows.done[others] = False
     caplog.clear()
     fitted(chain, radiographs, tmp_path)
-    assert "2 of 8 radiographs could not be read" in caplog.text
+    assert "2 of 10 radiographs could not be read" in caplog.text
     np.testing.assert_array_equal(rows.columns["features"], expected)
     steps = [entry["step"] for entry in read_journal(tmp_path / "log")]
     assert steps == sorted(set(steps))
-    assert steps[-1] == 8
+    assert steps[-1] == 10
     for ours, theirs in zip(fitted(chain, radiographs, tmp_path, made_by="another"), before, strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
@@ -83,3 +88,52 @@ def test_without_any_hand_there_is_nothing_to_fit(chain, radiographs, tmp_path):
     """Where no radiograph can be read, the job ends with that, not with a riddle."""
     with pytest.raises(BadConfigurationError, match="no hand is left"):
         fitted(chain, [radiographs[3], radiographs[5]], tmp_path)
+
+
+def figures(rng, count, *, typical, certain):
+    """What the gates look at in so many radiographs."""
+    numbers = {name: rng.uniform(0.2, 0.4, count).astype(np.float32) for name in ("fraction", "contrast")}
+    typicality = rng.normal(typical, 1, (count, len(NAMES))).astype(np.float32)
+    return numbers | {"certainty": rng.normal(certain, 0.01, count).astype(np.float32), "typicality": typicality}
+
+
+@pytest.mark.parametrize("disturbed_count", [0, 400])
+def test_no_gate_refuses_more_than_its_share_of_usual_and_of_disturbed_radiographs(disturbed_count):
+    """Disturbed ones are less typical, their masks less certain; without any the usual ones set the limits alone."""
+    rng = np.random.default_rng(3)
+    usual = figures(rng, 500, typical=5, certain=0.95)
+    disturbed = figures(rng, disturbed_count, typical=2, certain=0.8)
+    limits = thresholds(
+        usual, disturbed, refused_share=0.01, turned_share=0.1, disturbed_share=0.05, maximum_interval_width_months=90,
+        maximum_structure_change=0.45,
+    )  # fmt: skip
+    for column, limit in enumerate(limits.typicality):
+        share = 0.1 if limit.name == "uprightness" else 0.01
+        failing = [
+            (values["typicality"][:, column] < limit.minimum).mean() <= at + 1e-9
+            for values, at in ((usual, share), (disturbed, 0.05)) if len(values["typicality"])
+        ]  # fmt: skip
+        assert all(failing)
+        assert (limit.minimum < 2) == bool(disturbed_count)
+    assert (limits.minimum_mask_certainty < 0.8) == bool(disturbed_count)
+    assert limits.maximum_foreground_fraction > 0.39
+
+
+def test_disturbed_radiographs_are_read_as_they_are_served(chain, radiographs, tmp_path, caplog):
+    """Every one that can be read, tilted or badly stored, has what gates look at; what is kept is not made again."""
+    embedded = read_settings(ModelSettings).model_repository
+    newest = max((embedded / "boneage_regressor").glob("*/model.onnx"), key=lambda path: int(path.parent.name))
+    reader = OnnxModel(CONTRACTS["boneage_regressor"], newest)
+    found = []
+    for _ in range(2):
+        with advancing(tmp_path / "log", title="disturbed", total=len(radiographs)) as advance:
+            disturbed = Disturbed(radiographs, 10, 1, tmp_path / "disturbed", "test")
+            found.append(disturbed.figures(chain.prepare, reader, said_by="reader", advance=advance))
+        assert "2 of 10 radiographs could not be read" in caplog.text
+        (tmp_path / "0.png").unlink(missing_ok=True)
+    first, second = found
+    count = len(first["certainty"])
+    assert first["typicality"].shape == (count, len(NAMES))
+    assert len({*first["certainty"].tolist()}) == count > 1
+    for name, values in first.items():
+        np.testing.assert_array_equal(values, second[name])

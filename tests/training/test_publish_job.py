@@ -126,7 +126,7 @@ def project(tmp_path_factory):
     ages = rng.uniform(20, 200, len(parts))
     picture = np.rint(hand_picture(320, 260) * 255).astype(np.uint8)
     for index, part in enumerate(parts):
-        if part == "train":
+        if part != "test":
             cv2.imwrite(str(folder / "images" / f"{index}.png"), np.roll(picture, index, axis=1))
         else:
             (folder / "images" / f"{index}.png").touch()  # its prepared hand is all that is read of it
@@ -207,8 +207,15 @@ def test_a_release_of_ages_without_sexes_is_published_and_calibrated_again(proje
     assert (retried.returncode, "published already" in retried.stdout) == (0, True), retried.stderr
     assert store.get() == release
 
-    again = publish(tmp_path, **values | {"reader": None, "ensemble": [], "release": "2031.1.2", "turned_share": 0.2})
+    unreadable = tmp_path / "unreadable"
+    unreadable.mkdir()
+    for image in (project / "images").iterdir():
+        (unreadable / image.name).touch()
+    changes = {"reader": None, "ensemble": [], "release": "2031.1.2", "turned_share": 0.2,
+               "dataset": values["dataset"] | {"images": str(unreadable)}}  # fmt: skip
+    again = publish(tmp_path, **values | changes)
     assert again.returncode == 0, again.stderr
+    assert "2 of 2 radiographs could not be read, and the gates heed the others alone" in again.stderr
     second = ModelRepository(store.root).get()
     assert (second.id, second.models, second.interval_cells) == ("2031.1.2", release.models, release.interval_cells)
     limits = {limit.name: limit.minimum for limit in release.gates.typicality}
@@ -216,7 +223,7 @@ def test_a_release_of_ages_without_sexes_is_published_and_calibrated_again(proje
         if limit.name == "uprightness":
             assert limit.minimum > limits[limit.name]
         else:
-            assert limit.minimum == limits[limit.name]
+            assert limit.minimum >= limits[limit.name]
 
 
 def test_a_killed_run_goes_on_and_publishes_the_same(project, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.data.augment import UNCOMPRESSED, Change, Lobe, apply_lobe, augment, draw_change, store
+from training.data.augment import UNCOMPRESSED, Change, Lobe, apply_lobe, augment, badly_stored, draw_change, store
 
 SIDE = 48
 NOTHING = Change(
@@ -52,6 +52,17 @@ def test_storage_keeps_the_picture(resolution, quality):
     assert stored.shape == (SIDE, SIDE)
     assert stored.mean() == pytest.approx(hand().mean(), abs=0.03)
     assert np.abs(stored - hand()).mean() < 0.08
+
+
+@given(st.integers(0, 10**6))
+def test_a_bad_file_shows_the_same_radiograph(seed):
+    """Of any shape, in [0, 1], the same each time; dark stays darker than bright."""
+    radiograph = np.tile(hand(), (3, 2))
+    one, other = (badly_stored(radiograph, np.random.default_rng(seed)) for _ in range(2))
+    assert np.array_equal(one, other)
+    assert one.shape == radiograph.shape
+    assert 0 <= one.min() <= one.max() <= 1
+    assert np.corrcoef(one.ravel(), radiograph.ravel())[0, 1] > 0.8
 
 
 def test_background_stays_empty():

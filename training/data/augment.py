@@ -31,9 +31,9 @@ class Lobe:
 class Change:
     """One drawn change; angles in degrees, shifts and shears as fractions of the side.
 
-    The image came from a file in which it was blurred (`blur`, a share of the side), had this `resolution`, a share of
-    the side's pixels, took the share `grey_range` of all grey levels, and was compressed to `jpeg_quality`. `noise` is
-    that of the image, the file's over `grey_range`.
+    The image came from a file in which it was blurred (`blur`, a share of the long side), had this `resolution`, a
+    share of the side's pixels, took the share `grey_range` of all grey levels, and was compressed to `jpeg_quality`.
+    `noise` is that of the image, the file's over `grey_range`.
     """
 
     mirror: bool
@@ -59,6 +59,12 @@ class Change:
         return bool(self.noise or self.blur) or self.resolution < 1 or self.jpeg_quality < UNCOMPRESSED
 
 
+UNCHANGED: Final = Change(
+    mirror=False, rotation_deg=0.0, scale=1.0, shear=0.0, shift=(0.0, 0.0), gamma=1.0, gain=1.0, offset=0.0,
+    sharpen=0.0, noise=0.0, noise_seed=0,
+)  # fmt: skip
+
+
 def draw_change(rng: np.random.Generator, *, rotation_deg: float = 30.0) -> Change:
     """Draw one change: mirror, rotation, zoom and shear as in the paper (2.4), and what the way to the network does.
 
@@ -82,16 +88,24 @@ def draw_change(rng: np.random.Generator, *, rotation_deg: float = 30.0) -> Chan
 
 
 def draw_storage(change: Change, rng: np.random.Generator) -> Change:
-    """Draw a bad file: dark, noisy, blurred, coarse, compressed, each or not."""
+    """Draw a bad file: dark or overexposed, noisy, blurred, coarse, compressed, each or not."""
     grey_range = float(np.exp(rng.uniform(np.log(DARKEST), 0)))
     return replace(
         change,
+        gain=change.gain * float(rng.uniform(1, 1.6)) if rng.random() < 0.2 else change.gain,
         grey_range=grey_range,
         noise=float(rng.uniform(0, 0.05)) / grey_range if rng.random() < 0.4 else 0.0,
         blur=float(rng.uniform(0.001, 0.009)) if rng.random() < 0.3 else 0.0,
         resolution=float(rng.uniform(0.3, 1)) if rng.random() < 0.4 else 1.0,
         jpeg_quality=int(rng.integers(8, 80)) if rng.random() < 0.4 else UNCOMPRESSED,
     )
+
+
+def badly_stored(radiograph: Image, rng: np.random.Generator) -> Image:
+    """A radiograph (H, W) in [0, 1], in the grey levels of its file, as a bad file that is drawn shows it."""
+    drawn = draw_storage(replace(UNCHANGED, noise_seed=int(rng.integers(2**31))), rng)
+    change = replace(drawn, noise=drawn.noise * drawn.grey_range, grey_range=1.0)
+    return np.clip(store(np.clip(radiograph * np.float32(change.gain), 0, 1), change), 0, 1)
 
 
 def _draw_lobe(rng: np.random.Generator) -> Lobe:
@@ -128,13 +142,13 @@ def apply_intensity(image: Image, change: Change) -> Image:
 
 
 def store(image: Image, change: Change) -> Image:
-    """(S, S) in [0, 1] as it comes back from a bad file: blurred, coarse, noisy, compressed, in this order."""
-    side, result = image.shape[0], image
+    """(H, W) in [0, 1] as it comes back from a bad file: blurred, coarse, noisy, compressed, in this order."""
+    (height, width), result = image.shape, image
     if change.blur:
-        result = np.asarray(cv2.GaussianBlur(result, (0, 0), change.blur * side), np.float32)
+        result = np.asarray(cv2.GaussianBlur(result, (0, 0), change.blur * max(image.shape)), np.float32)
     if change.resolution < 1:
-        smaller = max(8, round(side * change.resolution))
-        result = np.asarray(cv2.resize(result, (smaller, smaller), interpolation=cv2.INTER_AREA), np.float32)
+        smaller = [max(8, round(side * change.resolution)) for side in (width, height)]
+        result = np.asarray(cv2.resize(result, smaller, interpolation=cv2.INTER_AREA), np.float32)
     if change.noise:
         noise = np.random.default_rng(change.noise_seed).standard_normal(result.shape, dtype=np.float32)
         result = np.clip(result + change.noise * noise, 0, None)
@@ -143,8 +157,8 @@ def store(image: Image, change: Change) -> Image:
         grey = np.round(np.clip(result, 0, 1) * levels).astype(np.uint8)
         _, file = cv2.imencode(".jpg", grey, [cv2.IMWRITE_JPEG_QUALITY, change.jpeg_quality])
         result = np.asarray(cv2.imdecode(file, cv2.IMREAD_GRAYSCALE), np.float32) / levels
-    if result.shape[0] != side:
-        result = np.asarray(cv2.resize(result, (side, side), interpolation=cv2.INTER_LINEAR), np.float32)
+    if result.shape != image.shape:
+        result = np.asarray(cv2.resize(result, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
     return result
 
 

@@ -1,9 +1,11 @@
-"""Fits the gates of a release: features of upright, turned and foreign images, and limits that few radiographs fail."""
+"""Fits the gates of a release: features of upright, turned and foreign images, and limits that few radiographs fail.
+
+Limits heed radiographs that nothing was fitted on, as they are and disturbed.
+"""
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -11,9 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from services.core.domain.gates import GateThresholds, Reason, TypicalityLimit
+from services.core.domain.gates import GateThresholds, Reason, TypicalityLimit, contrast, mask_certainty
 from services.core.domain.preprocess import HAND_PX, to_frame
+from services.core.domain.upright import TYPICALITY
 from services.core.errors import InvalidRadiographError
+from training.data.augment import badly_stored
 from training.data.negatives import not_a_hand, tilted, turned
 from training.data.radiographs import Radiograph, report_missing
 from training.data.rows import Column, Rows
@@ -29,18 +33,43 @@ from training.run.precision import cpu_autocast
 
 LOG = logging.getLogger(__name__)
 Image = NDArray[np.float32]
+Figures = Mapping[str, NDArray[np.float32]]
 CHUNK: Final = 32
+BEFORE_READING: Final = ("fraction", "certainty", "contrast")
 REASONS: Final = (Reason.NOT_LIKE_TRAINING, Reason.NOT_UPRIGHT, Reason.NOT_LIKE_TRAINING, Reason.NOT_LIKE_TRAINING)
 
 
 @dataclass(frozen=True, slots=True)
-class Chain:
-    """The three networks in the order of serving."""
+class Preparing:
+    """The networks before the reader, in the order of serving."""
 
     segmenter: FCDenseNet
     enhancer: UNetGenerator
-    reader: Reader
     maximum_structure_change: float
+
+    def __call__(self, frames: Sequence[Image]) -> tuple[NDArray[np.float32], Figures]:
+        """Prepared hands (N, S, S) of a few radiographs (H, W) in [0, 1], zeros where there is no hand.
+
+        And what the gates before the reader look at, each (N,).
+        """
+        frames = [to_frame(frame) for frame in frames]
+        found = list(frame_masks(self.segmenter, frames))
+        hands = np.stack([segmented_hand(frame, mask) for frame, (_, mask) in zip(frames, found, strict=True)])
+        figures = {
+            "fraction": [mask.mean() for _, mask in found],
+            "certainty": [mask_certainty(probability, mask) for probability, mask in found],
+            "contrast": [contrast(frame) for frame in frames],
+        }
+        enhanced = enhance(self.enhancer, hands, maximum_structure_change=self.maximum_structure_change)[0]
+        return enhanced, {name: np.array(values, np.float32) for name, values in figures.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """All networks in the order of serving."""
+
+    prepare: Preparing
+    reader: Reader
 
     @property
     def width(self) -> int:
@@ -59,16 +88,6 @@ class Chain:
             parts.append(((both[0] + both[1]) / 2).numpy())
         return np.concatenate(parts)
 
-    def hands(self, images: Iterable[Image]) -> NDArray[np.float32]:
-        """Prepared hands (N, S, S) of images (H, W) in [0, 1], a few at a time; zeros where there is no hand."""
-        waiting = iter(images)
-        result = []
-        while frames := [to_frame(image) for image in islice(waiting, CHUNK)]:
-            masks = frame_masks(self.segmenter, frames)
-            chunk = np.stack([segmented_hand(frame, mask) for frame, (_, mask) in zip(frames, masks, strict=True)])
-            result.append(enhance(self.enhancer, chunk, maximum_structure_change=self.maximum_structure_change)[0])
-        return np.concatenate(result) if result else np.zeros((0, HAND_PX, HAND_PX), np.float32)
-
 
 def tilt(frame: Image, rng: np.random.Generator) -> Image:
     """A frame turned by up to 32 degrees, which must still be read."""
@@ -84,6 +103,7 @@ def straight(frame: Image, rng: np.random.Generator) -> Image:
 CHANGES: Final[dict[str, Callable[[Image, np.random.Generator], Image]]] = {
     "upright": straight,
     "tilted": tilt,
+    "badly stored": badly_stored,
     "turned": turned,
     "no hand": not_a_hand,
 }
@@ -91,7 +111,7 @@ CHANGES: Final[dict[str, Callable[[Image, np.random.Generator], Image]]] = {
 
 @dataclass(frozen=True, slots=True)
 class FittingSets:
-    """Which radiographs the gates are fitted on: `count` for each of CHANGES, and none twice.
+    """Which radiographs the gates are fitted on: `count` for each of CHANGES, fewer where there are few; none twice.
 
     Features are kept in `folder`, of which `made_by` says what they depend on beside the radiographs; those of
     anything else are made anew.
@@ -104,19 +124,24 @@ class FittingSets:
     made_by: str
 
     @property
+    def each(self) -> int:
+        """How many there are of each kind."""
+        return max(1, min(self.count, len(self.radiographs) // len(CHANGES)))
+
+    @property
     def chosen(self) -> NDArray[np.intp]:
         """Their indices."""
         order = np.random.default_rng(self.seed).permutation(len(self.radiographs))
-        return order[: len(CHANGES) * self.count]
+        return order[: len(CHANGES) * self.each]
 
     def features(self, chain: Chain, advance: Advance) -> tuple[NDArray[np.float32], ...]:
-        """Features of upright hands (half of them tilted), of turned hands and of what is no hand.
+        """Features of upright hands (a third tilted, a third badly stored), of turned hands and of what is no hand.
 
         Radiographs that cannot be read are left out, named and counted. Raises BadConfigurationError where none is
         left, StoreUnwritableError where the features have no room. Those that were not read are tried again each time.
         """
         chosen, kinds = self.chosen, list(CHANGES)
-        of_kind = np.arange(len(chosen)) // self.count
+        of_kind = np.arange(len(chosen)) // self.each
         ids = [self.radiographs[index].id for index in chosen]
         names = [f"{kinds[kind]}: {id_}" for kind, id_ in zip(of_kind, ids, strict=True)]
         columns: dict[str, Column] = {"features": ((chain.width,), "float32"), "hand": ((), "bool")}
@@ -126,15 +151,18 @@ class FittingSets:
             if rows.done[places].all():
                 advance.kept(len(places))
                 continue
-            frames = {place: self._frame(chosen[place], kinds[of_kind[place]]) for place in places}
+            frames = {
+                place: changed(self.radiographs[chosen[place]], kinds[of_kind[place]], (self.seed, int(chosen[place])))
+                for place in places
+            }
             there = np.array([place for place, frame in frames.items() if frame is not None], np.intp)
             if len(there):
-                hands = chain.hands(frame for frame in frames.values() if frame is not None)
+                hands, _ = chain.prepare([frame for frame in frames.values() if frame is not None])
                 rows.write(there, features=chain.features(hands), hand=np.asarray(hands.any(axis=(1, 2))))
             advance(len(places), doing="features")
         unread = [ids[row] for row in rows.missing]
         report_missing("could not be read, and the gates are fitted without them", unread, of=len(chosen))
-        upright, turns = of_kind <= kinds.index("tilted"), of_kind == kinds.index("turned")
+        upright, turns = of_kind <= kinds.index("badly stored"), of_kind == kinds.index("turned")
         foreign = (of_kind == kinds.index("no hand")) & rows.columns["hand"]
         features = np.asarray(rows.columns["features"])
         found = tuple(features[rows.done & which] for which in (upright, turns, foreign))
@@ -142,47 +170,53 @@ class FittingSets:
             raise BadConfigurationError("no hand is left to fit the gates on")
         return found
 
-    def _frame(self, index: int, kind: str) -> Image | None:
-        radiograph = self.radiographs[index]
-        try:
-            return CHANGES[kind](radiograph.frame(), np.random.default_rng((self.seed, int(index))))
-        except (InvalidRadiographError, OSError) as error:
-            LOG.warning("%s: %s", radiograph.id, error)
-            return None
+
+def changed(radiograph: Radiograph, kind: str, seed: tuple[int, ...]) -> Image | None:
+    """A radiograph (H, W) with one of CHANGES; None, and the reason in the log, where it cannot be read."""
+    try:
+        return CHANGES[kind](radiograph.frame(), np.random.default_rng(seed))
+    except (InvalidRadiographError, OSError) as error:
+        LOG.warning("%s: %s", radiograph.id, error)
+        return None
 
 
 def thresholds(
-    typicality: NDArray[np.float32],
-    fraction: NDArray[np.float32],
-    certainty: NDArray[np.float32],
-    contrast: NDArray[np.float32],
+    usual: Figures,
+    disturbed: Figures,
     *,
     refused_share: float,
     turned_share: float,
+    disturbed_share: float,
     maximum_interval_width_months: float,
     maximum_structure_change: float,
 ) -> GateThresholds:
-    """Limits that a share of `refused_share` of these real radiographs (N, ...) fails, one gate at a time.
+    """Limits that a share of `refused_share` of usual radiographs and of `disturbed_share` of disturbed ones fails.
 
-    Of uprightness, which what is no hand fails as well, a share of `turned_share`.
+    One gate at a time; of uprightness, which what is no hand fails as well, `turned_share` of the usual ones. Figures
+    are TYPICALITY (N, m) and BEFORE_READING (N,); of disturbed ones there may be none.
     """
 
-    def least(values: NDArray[np.float32], share: float = refused_share) -> float:
-        return float(np.quantile(values, share, method="lower"))
+    def least(name: str, share: float = refused_share, column: int = 0) -> float:
+        found = [(figures[name].reshape(len(figures[name]), -1)[:, column], at)
+                 for figures, at in ((usual, share), (disturbed, disturbed_share)) if len(figures[name])]  # fmt: skip
+        return min(float(np.quantile(values, at, method="lower")) for values, at in found)
 
     limits = tuple(
         TypicalityLimit(
-            name, least(typicality[:, column], turned_share if reason is Reason.NOT_UPRIGHT else refused_share), reason
+            name,
+            least(TYPICALITY, turned_share if reason is Reason.NOT_UPRIGHT else refused_share, column),
+            reason,
         )
         for column, (name, reason) in enumerate(zip(NAMES, REASONS, strict=True))
     )
+    largest = max(float(figures["fraction"].max(initial=0)) for figures in (usual, disturbed))
     return GateThresholds(
-        minimum_contrast=least(contrast) / 2,
+        minimum_contrast=least("contrast") / 2,
         # A hand may be smaller on its plate than any that was seen; what it is, typicality tells.
-        minimum_foreground_fraction=least(fraction) * 0.6,
-        maximum_foreground_fraction=min(0.98, float(fraction.max()) * 1.05),
+        minimum_foreground_fraction=least("fraction") * 0.6,
+        maximum_foreground_fraction=min(0.98, largest * 1.05),
         # Below the least that was seen, so that one radiograph in two forms does not fall on both sides.
-        minimum_mask_certainty=least(certainty) * 0.95,
+        minimum_mask_certainty=least("certainty") * 0.95,
         typicality=limits,
         maximum_interval_width_months=maximum_interval_width_months,
         maximum_structure_change=maximum_structure_change,

@@ -1,7 +1,7 @@
 """Exports, proves, calibrates and publishes one release: `python -m training.jobs.publish --config FILE`.
 
-The validation part and the calibration part set the limits of the gates, the calibration part fits the intervals; the
-test part is read once.
+The validation part and the calibration part, as they are and disturbed, set the limits of the gates, the calibration
+part fits the intervals; the test part is read once.
 `release.png` in the folder `work` shows how well the release reads, and how often what it is sure of holds.
 """
 
@@ -24,24 +24,26 @@ from services.core.adapters.store import Store
 from services.core.domain.contracts import CONTRACTS, ENHANCER, SEGMENTER
 from services.core.domain.gates import GateThresholds
 from services.core.domain.release import WEIGHTS, Release
+from services.core.domain.upright import TYPICALITY
 from training.data.radiographs import Dataset, sex_columns
 from training.data.split import MASK_TEST_CSV
 from training.enhancement.hands import load_enhancer, load_segmenter
 from training.enhancement.hands import made_by as made_by_models
 from training.evaluation.calibration import LEVEL
-from training.evaluation.gating import Chain, FittingSets, thresholds
+from training.evaluation.disturbed import Disturbed
+from training.evaluation.gating import BEFORE_READING, Chain, Figures, FittingSets, Preparing, thresholds
 from training.evaluation.measure import OnnxModel
 from training.evaluation.typicality import fit_typicality
 from training.jobs.command import JobConfig, command
 from training.models.served import ServedReader, ServedSegmenter
-from training.publish.card import descent, origin
+from training.publish.card import NOTICE, descent, origin
 from training.publish.digests import code, digest
 from training.publish.kinds import Kind, Measured, kind_of
 from training.publish.material import MEASURED, Material
 from training.publish.preparing import enhancer_figures, scoring_outlines, segmenter_figures
 from training.publish.proven import Proven
 from training.publish.reader import Member, read_reader
-from training.publish.readings import TYPICALITY, readings
+from training.publish.readings import readings
 from training.publish.store import (
     Attempt,
     check_release,
@@ -56,10 +58,6 @@ from training.run.claim import claimed
 from training.run.exits import BadConfigurationError
 from training.transfer.target import AgeTarget, CategoryTarget
 
-NOTICE = (
-    "Weights trained on radiographs of the RSNA 2017 Pediatric Bone Age Challenge: for academic research, education "
-    "and other non-commercial use; cite Halabi SS et al., Radiology 2018;290(2):498-503. Not a medical device."
-)
 GATING: Final = ("validation", "calibration")
 RELEASE_PNG: Final = "release.png"
 
@@ -91,9 +89,10 @@ class PublishConfig(JobConfig):
     enhancement_study: Path | None = None  # its gate.json, for the enhancer's card
     maximum_structure_change: float
     maximum_interval_width_months: float
-    refused_share: float
-    turned_share: float
-    fitting_images: int
+    refused_share: float = Field(ge=0, le=1)
+    turned_share: float = Field(ge=0, le=1)
+    disturbed_share: float = Field(0.005, ge=0, le=1)
+    fitting_images: int = Field(ge=1)
     seed: int
     licence_notice: str = NOTICE
 
@@ -179,13 +178,16 @@ def _publish(config: PublishConfig, store: Store, attempt: Attempt) -> None:
 
     kind = config.kind
     fitting = FittingSets(training, config.fitting_images, config.seed, config.work / "features", made_by)
-    expected = len(material.rows) + (len(fitting.chosen) if config.members else 0)
+    gating = [r for r in radiographs if r.part in GATING]
+    disturbing = Disturbed(gating, config.fitting_images, config.seed, config.work / "disturbed", made_by)
+    expected = len(material.rows) + len(disturbing.chosen) + (len(fitting.chosen) if config.members else 0)
     with advancing(config.work, title="publish", total=expected) as advance:
-        proven = _proven(config, fitting, files, material, advance)
+        proven = _proven(config, preparing, fitting, files, material, advance)
         files |= {name: proven[name].path for name in new}
         contract, path = CONTRACTS[kind.model], files[kind.model]
-        reader, folder = OnnxModel(contract, path), config.work / "readings"
-        outputs = readings(reader, material, folder, said_by=f"{digest(path)} {code()}", advance=advance)
+        reader, folder, said_by = OnnxModel(contract, path), config.work / "readings", f"{digest(path)} {code()}"
+        outputs = readings(reader, material, folder, said_by=said_by, advance=advance)
+        disturbed = disturbing.figures(_prepare(config, preparing), reader, said_by=said_by, advance=advance)
     values = outputs[contract.outputs[0].name]
     measured = {
         part: Measured(values[chosen], material.labels[chosen], material.sexes[chosen])
@@ -193,7 +195,7 @@ def _publish(config: PublishConfig, store: Store, attempt: Attempt) -> None:
         for chosen in (material.of(part),)
     }
     calibration = kind.calibration(measured["validation"], measured["calibration"], measured["test"])
-    gates = _gates(config, material, outputs[TYPICALITY])
+    gates = _gates(config, material, outputs[TYPICALITY], disturbed)
     release = Release(config.release, versions, preprocessing_sha256(), LEVEL, gates, **calibration)
     figures = {part: kind.figures(values) for part, values in measured.items()}
     figures["test"]["coverage"] = kind.coverage(measured["test"], release)
@@ -229,8 +231,19 @@ def _made_by(config: PublishConfig, preparing: Sequence[Path]) -> str:
     return " ".join([settings, code(), *files])
 
 
+def _prepare(config: PublishConfig, preparing: tuple[Path, Path]) -> Preparing:
+    """The segmenter and the enhancer of these files. Raises BadConfigurationError."""
+    segmenter, enhancer = preparing
+    return Preparing(load_segmenter(segmenter), load_enhancer(enhancer), config.maximum_structure_change)
+
+
 def _proven(
-    config: PublishConfig, fitting: FittingSets, files: Mapping[str, Path], material: Material, advance: Advance
+    config: PublishConfig,
+    preparing: tuple[Path, Path],
+    fitting: FittingSets,
+    files: Mapping[str, Path],
+    material: Material,
+    advance: Advance,
 ) -> dict[str, Proven]:
     """The models with weights, exported; the reader's with scores of typicality fitted on radiographs of training.
 
@@ -239,15 +252,13 @@ def _proven(
     kind, result = config.kind, dict[str, Proven]()
 
     def network(name: str) -> nn.Module:
-        segmenter = load_segmenter(config.segmenter or files[SEGMENTER])
-        enhancer = load_enhancer(config.enhancer or files[ENHANCER])
+        prepare = _prepare(config, preparing)
         if name == SEGMENTER:
-            return ServedSegmenter(segmenter)
+            return ServedSegmenter(prepare.segmenter)
         if name == ENHANCER:
-            return enhancer
+            return prepare.enhancer
         reader = read_reader(config.members, config.target, sex_columns(fitting.radiographs))
-        chain = Chain(segmenter, enhancer, reader, config.maximum_structure_change)
-        typicality = fit_typicality(*fitting.features(chain, advance))
+        typicality = fit_typicality(*fitting.features(Chain(prepare, reader), advance))
         return ServedReader(reader, typicality, scale=kind.scale, offset=kind.offset)
 
     for name in config.weights:
@@ -267,14 +278,17 @@ def _proven(
     return result
 
 
-def _gates(config: PublishConfig, material: Material, typicality: NDArray[np.float32]) -> GateThresholds:
+def _gates(
+    config: PublishConfig, material: Material, typicality: NDArray[np.float32], disturbed: Figures
+) -> GateThresholds:
     """The gates' limits, from scores of typicality (N, m) of all of `material` and the other figures of GATING."""
     chosen = material.of(*GATING)
     return thresholds(
-        typicality[chosen],
-        *(material.numbers(column, chosen) for column in ("fraction", "certainty", "contrast")),
+        {TYPICALITY: typicality[chosen], **{name: material.numbers(name, chosen) for name in BEFORE_READING}},
+        disturbed,
         refused_share=config.refused_share,
         turned_share=config.turned_share,
+        disturbed_share=config.disturbed_share,
         maximum_interval_width_months=config.maximum_interval_width_months,
         maximum_structure_change=config.maximum_structure_change,
     )

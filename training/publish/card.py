@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
 
@@ -13,6 +13,11 @@ from training.data.radiographs import Dataset, Radiograph
 from training.data.split import split_hash
 from training.publish.reader import Member
 from training.run.exits import BadConfigurationError
+
+NOTICE: Final = (
+    "Weights trained on radiographs of the RSNA 2017 Pediatric Bone Age Challenge: for academic research, education "
+    "and other non-commercial use; cite Halabi SS et al., Radiology 2018;290(2):498-503. Not a medical device."
+)
 
 
 def origin(dataset: Dataset, trained_with: Sequence[Path], *, seed: int, licence_notice: str) -> dict[str, Any]:

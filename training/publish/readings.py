@@ -1,17 +1,15 @@
 """What a release's reader says of the radiographs that measure it, kept row by row: a killed job goes on."""
 
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from services.core.domain.upright import TYPICALITY
 from training.data.rows import Column, Rows
 from training.evaluation.measure import OnnxModel
 from training.publish.material import BATCH, Material
 from training.run.advance import Advance
-
-TYPICALITY: Final = "typicality"
 
 
 def readings(
