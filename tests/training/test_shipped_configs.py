@@ -24,7 +24,7 @@ KINDS: dict[str, type[JobConfig]] = {
     "enhancement_study": EnhancementStudyConfig, "label_study": LabelStudyConfig, "study": StudyConfig,
     "hands": HandsConfig, "segmenter": SegmenterConfig, "enhancer": EnhancerConfig,
     "publish": PublishConfig, "calibrate": PublishConfig,
-    "regressor": TransferConfig, "xception": TransferConfig, "sex": TransferConfig, "distilled": TransferConfig,
+    "regressor": TransferConfig, "xception": TransferConfig, "sex": TransferConfig,
     "prefix_cache": TransferConfig,
 }  # fmt: skip
 GIVEN = {"imagenet", "store"}
