@@ -65,6 +65,13 @@ def test_a_bad_file_shows_the_same_radiograph(seed):
     assert np.corrcoef(one.ravel(), radiograph.ravel())[0, 1] > 0.8
 
 
+def test_some_files_are_overexposed():
+    """Their bright parts lose their grey levels: more of them are white than were, in some draws and not in all."""
+    radiograph = np.clip(np.tile(hand(), (2, 2)) * 1.2, 0, 1)
+    white = [(badly_stored(radiograph, np.random.default_rng(seed)) > 0.98).mean() for seed in range(60)]
+    assert 0.05 < np.mean(np.array(white) > (radiograph > 0.98).mean() + 0.05) < 0.6
+
+
 def test_background_stays_empty():
     """Noise, offsets and compression reach the hand alone."""
     noisy = replace(NOTHING, noise=0.2, offset=0.1, gain=0.8, jpeg_quality=10, resolution=0.5)

@@ -102,7 +102,10 @@ def draw_storage(change: Change, rng: np.random.Generator) -> Change:
 
 
 def badly_stored(radiograph: Image, rng: np.random.Generator) -> Image:
-    """A radiograph (H, W) in [0, 1], in the grey levels of its file, as a bad file that is drawn shows it."""
+    """A radiograph (H, W) in [0, 1], in the grey levels of its file, as a bad file that is drawn shows it.
+
+    It is as dark as it was.
+    """
     drawn = draw_storage(replace(UNCHANGED, noise_seed=int(rng.integers(2**31))), rng)
     change = replace(drawn, noise=drawn.noise * drawn.grey_range, grey_range=1.0)
     return np.clip(store(np.clip(radiograph * np.float32(change.gain), 0, 1), change), 0, 1)

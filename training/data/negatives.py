@@ -34,11 +34,16 @@ def turned(frame: Image, rng: np.random.Generator, *, turn: str | None = None) -
     return tilted(np.ascontiguousarray(image), float(rng.uniform(-30, 30)))
 
 
-def tilted(frame: Image, angle_deg: float) -> Image:
-    """A frame turned about its centre, zero coming in from outside."""
+def tilted(frame: Image, angle_deg: float, *, whole: bool = False) -> Image:
+    """A frame turned about its centre, zero coming in; `whole` on a canvas that holds all of it, air coming in."""
     height, width = frame.shape
     matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle_deg, 1.0)
-    return np.asarray(cv2.warpAffine(frame, matrix, (width, height)), np.float32)
+    if not whole:
+        return np.asarray(cv2.warpAffine(frame, matrix, (width, height)), np.float32)
+    cosine, sine = abs(matrix[0, 0]), abs(matrix[0, 1])
+    size = (round(height * sine + width * cosine), round(height * cosine + width * sine))
+    matrix[:, 2] += ((size[0] - width) / 2, (size[1] - height) / 2)
+    return np.asarray(cv2.warpAffine(frame, matrix, size, borderValue=float(frame.min())), np.float32)
 
 
 def enlarged(frame: Image, rng: np.random.Generator) -> Image:

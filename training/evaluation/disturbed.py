@@ -1,4 +1,4 @@
-"""What the gates look at in disturbed radiographs: these should be read, so limits heed them."""
+"""What the gates look at in disturbed radiographs, for releases whose networks have learnt to read these."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,10 +10,11 @@ import numpy as np
 from services.core.domain.upright import TYPICALITY
 from training.data.radiographs import Radiograph, report_missing
 from training.data.rows import Column, Rows
-from training.evaluation.gating import BEFORE_READING, CHUNK, Figures, Preparing, changed
+from training.evaluation.gating import BEFORE_READING, Figures, Image, Preparing, Values, fill
 from training.evaluation.measure import OnnxModel
 from training.evaluation.typicality import NAMES
 from training.run.advance import Advance
+from training.run.exits import BadConfigurationError
 
 KINDS: Final = ("tilted", "badly stored")
 COLUMNS: Final[dict[str, Column]] = {
@@ -23,7 +24,7 @@ COLUMNS: Final[dict[str, Column]] = {
 
 @dataclass(frozen=True, slots=True)
 class Disturbed:
-    """Some of the radiographs that nothing was fitted on, at most `count`: half of them tilted, half badly stored.
+    """Some radiographs that no network learnt from, at most `count`: half of them tilted, half badly stored.
 
     Figures are kept in `folder`, of which `made_by` says what they depend on beside the radiographs and the reader;
     those of anything else are made anew.
@@ -41,27 +42,27 @@ class Disturbed:
         order = np.random.default_rng(self.seed).permutation(len(self.radiographs))
         return [self.radiographs[index] for index in order[: self.count]]
 
-    def figures(self, prepare: Preparing, reader: OnnxModel, *, said_by: str, advance: Advance) -> Figures:
-        """TYPICALITY (N, m) and BEFORE_READING (N,) of those in which there is a hand.
+    def figures(self, prepare: Preparing, reader: OnnxModel, *, said_by: str, advance: Advance) -> list[Figures]:
+        """TYPICALITY (N, m) and BEFORE_READING (N,) of each of KINDS, of those in which there is a hand.
 
-        Radiographs that cannot be read are left out, named and counted. Raises StoreUnwritableError where there is no
-        room.
+        `said_by` tells the reader and the files of the radiographs. Those that cannot be read are left out, named and
+        counted. Raises BadConfigurationError where a kind has none, StoreUnwritableError where there is no room.
         """
         chosen, maker = self.chosen, f"{said_by} {self.made_by}"
         rows = Rows.make(self.folder, [r.id for r in chosen], COLUMNS, made_by=maker, anew=True)
-        for start in range(0, len(chosen), CHUNK):
-            places = np.arange(start, min(start + CHUNK, len(chosen)))
-            if rows.done[places].all():
-                advance.kept(len(places))
-                continue
-            frames = {place: changed(chosen[place], KINDS[place % 2], (self.seed, int(place))) for place in places}
-            there = np.array([place for place, frame in frames.items() if frame is not None], np.intp)
-            if len(there):
-                hands, figures = prepare([frame for frame in frames.values() if frame is not None])
-                figures = {TYPICALITY: reader(hands)[TYPICALITY], **figures}
-                rows.write(there, hand=np.asarray(hands.any(axis=(1, 2))), **figures)
-            advance(len(places), doing="disturbed")
+
+        def values(frames: Sequence[Image]) -> Values:
+            hands, figures = prepare(frames)
+            return {TYPICALITY: reader(hands)[TYPICALITY], "hand": np.asarray(hands.any(axis=(1, 2))), **figures}
+
+        kinds = np.arange(len(chosen)) % len(KINDS)
+        changes = [
+            (r, KINDS[kind], (self.seed, place)) for place, (r, kind) in enumerate(zip(chosen, kinds, strict=True))
+        ]
+        fill(rows, changes, values, advance)
         unread = [chosen[row].id for row in rows.missing]
         report_missing("could not be read, and the gates heed the others alone", unread, of=len(chosen))
-        read = rows.done & np.asarray(rows.columns["hand"])
-        return {name: np.array(rows.columns[name][read]) for name in (TYPICALITY, *BEFORE_READING)}
+        read = [rows.done & np.asarray(rows.columns["hand"]) & (kinds == kind) for kind in range(len(KINDS))]
+        if empty := [name for name, which in zip(KINDS, read, strict=True) if not which.any()]:
+            raise BadConfigurationError(f"disturbed_share: no radiograph is left that is {' or '.join(empty)}")
+        return [{name: np.array(rows.columns[name][which]) for name in (TYPICALITY, *BEFORE_READING)} for which in read]

@@ -1,19 +1,20 @@
 """Fits the gates of a release: features of upright, turned and foreign images, and limits that few radiographs fail.
 
-Limits heed radiographs that nothing was fitted on, as they are and disturbed.
+Limits heed radiographs that no network learnt from, as they are and, where it is wanted, disturbed.
 """
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from services.core.domain.gates import GateThresholds, Reason, TypicalityLimit, contrast, mask_certainty
+from services.core.domain.polarity import positive
 from services.core.domain.preprocess import HAND_PX, to_frame
 from services.core.domain.upright import TYPICALITY
 from services.core.errors import InvalidRadiographError
@@ -21,7 +22,7 @@ from training.data.augment import badly_stored
 from training.data.negatives import not_a_hand, tilted, turned
 from training.data.radiographs import Radiograph, report_missing
 from training.data.rows import Column, Rows
-from training.enhancement.hands import enhance, frame_masks, segmented_hand
+from training.enhancement.hands import enhance, frame_masks, load_enhancer, load_segmenter, segmented_hand
 from training.evaluation.typicality import NAMES
 from training.models.enhancer import UNetGenerator
 from training.models.ensemble import Reader
@@ -34,6 +35,9 @@ from training.run.precision import cpu_autocast
 LOG = logging.getLogger(__name__)
 Image = NDArray[np.float32]
 Figures = Mapping[str, NDArray[np.float32]]
+Values = dict[str, NDArray[Any]]
+Change = tuple[Radiograph, str, tuple[int, int]]
+"""A radiograph, which of CHANGES happens to it, and what seeds that."""
 CHUNK: Final = 32
 BEFORE_READING: Final = ("fraction", "certainty", "contrast")
 REASONS: Final = (Reason.NOT_LIKE_TRAINING, Reason.NOT_UPRIGHT, Reason.NOT_LIKE_TRAINING, Reason.NOT_LIKE_TRAINING)
@@ -47,6 +51,11 @@ class Preparing:
     enhancer: UNetGenerator
     maximum_structure_change: float
 
+    @classmethod
+    def read(cls, segmenter: Path, enhancer: Path, maximum_structure_change: float) -> Self:
+        """Those of these weights. Raises BadConfigurationError."""
+        return cls(load_segmenter(segmenter), load_enhancer(enhancer), maximum_structure_change)
+
     def __call__(self, frames: Sequence[Image]) -> tuple[NDArray[np.float32], Figures]:
         """Prepared hands (N, S, S) of a few radiographs (H, W) in [0, 1], zeros where there is no hand.
 
@@ -58,7 +67,7 @@ class Preparing:
         figures = {
             "fraction": [mask.mean() for _, mask in found],
             "certainty": [mask_certainty(probability, mask) for probability, mask in found],
-            "contrast": [contrast(frame) for frame in frames],
+            "contrast": [contrast(positive(frame, mask)) for frame, (_, mask) in zip(frames, found, strict=True)],
         }
         enhanced = enhance(self.enhancer, hands, maximum_structure_change=self.maximum_structure_change)[0]
         return enhanced, {name: np.array(values, np.float32) for name, values in figures.items()}
@@ -90,8 +99,8 @@ class Chain:
 
 
 def tilt(frame: Image, rng: np.random.Generator) -> Image:
-    """A frame turned by up to 32 degrees, which must still be read."""
-    return tilted(frame, float(rng.uniform(-32, 32)))
+    """A frame turned by up to 32 degrees, whole, which must still be read."""
+    return tilted(frame, float(rng.uniform(-32, 32)), whole=True)
 
 
 def straight(frame: Image, rng: np.random.Generator) -> Image:
@@ -146,20 +155,15 @@ class FittingSets:
         names = [f"{kinds[kind]}: {id_}" for kind, id_ in zip(of_kind, ids, strict=True)]
         columns: dict[str, Column] = {"features": ((chain.width,), "float32"), "hand": ((), "bool")}
         rows = Rows.make(self.folder, names, columns, made_by=self.made_by, anew=True)
-        for start in range(0, len(chosen), CHUNK):
-            places = np.arange(start, min(start + CHUNK, len(chosen)))
-            if rows.done[places].all():
-                advance.kept(len(places))
-                continue
-            frames = {
-                place: changed(self.radiographs[chosen[place]], kinds[of_kind[place]], (self.seed, int(chosen[place])))
-                for place in places
-            }
-            there = np.array([place for place, frame in frames.items() if frame is not None], np.intp)
-            if len(there):
-                hands, _ = chain.prepare([frame for frame in frames.values() if frame is not None])
-                rows.write(there, features=chain.features(hands), hand=np.asarray(hands.any(axis=(1, 2))))
-            advance(len(places), doing="features")
+
+        def values(frames: Sequence[Image]) -> Values:
+            hands, _ = chain.prepare(frames)
+            return {"features": chain.features(hands), "hand": np.asarray(hands.any(axis=(1, 2)))}
+
+        changes = [
+            (self.radiographs[i], kinds[kind], (self.seed, int(i))) for i, kind in zip(chosen, of_kind, strict=True)
+        ]
+        fill(rows, changes, values, advance)
         unread = [ids[row] for row in rows.missing]
         report_missing("could not be read, and the gates are fitted without them", unread, of=len(chosen))
         upright, turns = of_kind <= kinds.index("badly stored"), of_kind == kinds.index("turned")
@@ -171,7 +175,21 @@ class FittingSets:
         return found
 
 
-def changed(radiograph: Radiograph, kind: str, seed: tuple[int, ...]) -> Image | None:
+def fill(rows: Rows, changes: Sequence[Change], values: Callable[[Sequence[Image]], Values], advance: Advance) -> None:
+    """Make the rows that are missing, of radiographs each with its change; what cannot be read has no row."""
+    for start in range(0, len(changes), CHUNK):
+        places = range(start, min(start + CHUNK, len(changes)))
+        if rows.done[list(places)].all():
+            advance.kept(len(places))
+            continue
+        frames = {place: _changed(*changes[place]) for place in places}
+        there = np.array([place for place, frame in frames.items() if frame is not None], np.intp)
+        if len(there):
+            rows.write(there, **values([frame for frame in frames.values() if frame is not None]))
+        advance(len(places), doing=rows.folder.name)
+
+
+def _changed(radiograph: Radiograph, kind: str, seed: tuple[int, int]) -> Image | None:
     """A radiograph (H, W) with one of CHANGES; None, and the reason in the log, where it cannot be read."""
     try:
         return CHANGES[kind](radiograph.frame(), np.random.default_rng(seed))
@@ -182,7 +200,7 @@ def changed(radiograph: Radiograph, kind: str, seed: tuple[int, ...]) -> Image |
 
 def thresholds(
     usual: Figures,
-    disturbed: Figures,
+    disturbed: Sequence[Figures],
     *,
     refused_share: float,
     turned_share: float,
@@ -190,33 +208,41 @@ def thresholds(
     maximum_interval_width_months: float,
     maximum_structure_change: float,
 ) -> GateThresholds:
-    """Limits that a share of `refused_share` of usual radiographs and of `disturbed_share` of disturbed ones fails.
+    """Limits that `refused_share` of usual radiographs and `disturbed_share` of each disturbed kind of them fail.
 
     One gate at a time; of uprightness, which what is no hand fails as well, `turned_share` of the usual ones. Figures
-    are TYPICALITY (N, m) and BEFORE_READING (N,); of disturbed ones there may be none.
+    are TYPICALITY (N, m) and BEFORE_READING (N,), N > 0; of disturbed kinds there may be none.
     """
 
-    def least(name: str, share: float = refused_share, column: int = 0) -> float:
-        found = [(figures[name].reshape(len(figures[name]), -1)[:, column], at)
-                 for figures, at in ((usual, share), (disturbed, disturbed_share)) if len(figures[name])]  # fmt: skip
-        return min(float(np.quantile(values, at, method="lower")) for values, at in found)
+    def least(*values: NDArray[np.float32], share: float = refused_share) -> float:
+        """Of the usual ones and of each kind."""
+        shares = share, *(disturbed_share for _ in disturbed)
+        limits = [np.quantile(of_kind, at, method="lower") for of_kind, at in zip(values, shares, strict=True)]
+        return float(np.min(limits))
+
+    def all_of(name: str) -> list[NDArray[np.float32]]:
+        return [figures[name] for figures in (usual, *disturbed)]
 
     limits = tuple(
         TypicalityLimit(
             name,
-            least(TYPICALITY, turned_share if reason is Reason.NOT_UPRIGHT else refused_share, column),
+            least(
+                *(scores[:, column] for scores in all_of(TYPICALITY)),
+                share=turned_share if reason is Reason.NOT_UPRIGHT else refused_share,
+            ),
             reason,
         )
         for column, (name, reason) in enumerate(zip(NAMES, REASONS, strict=True))
     )
-    largest = max(float(figures["fraction"].max(initial=0)) for figures in (usual, disturbed))
+    fraction, *fractions = all_of("fraction")
+    largest = [fraction.max(), *(np.quantile(f, 1 - disturbed_share, method="higher") for f in fractions)]
     return GateThresholds(
-        minimum_contrast=least("contrast") / 2,
+        minimum_contrast=least(*all_of("contrast")) / 2,
         # A hand may be smaller on its plate than any that was seen; what it is, typicality tells.
-        minimum_foreground_fraction=least("fraction") * 0.6,
-        maximum_foreground_fraction=min(0.98, largest * 1.05),
+        minimum_foreground_fraction=least(*all_of("fraction")) * 0.6,
+        maximum_foreground_fraction=min(0.98, float(np.max(largest)) * 1.05),
         # Below the least that was seen, so that one radiograph in two forms does not fall on both sides.
-        minimum_mask_certainty=least("certainty") * 0.95,
+        minimum_mask_certainty=least(*all_of("certainty")) * 0.95,
         typicality=limits,
         maximum_interval_width_months=maximum_interval_width_months,
         maximum_structure_change=maximum_structure_change,

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from services.core.domain.gates import contrast, mask_certainty
+from services.core.domain.polarity import positive
 from services.core.domain.preprocess import HAND_PX, crop_square, standardise, whole
 from services.core.errors import InvalidRadiographError
 from training.data.radiographs import Dataset, Radiograph, report_missing
@@ -116,7 +117,7 @@ class Preparation:
             "segmented": as_bytes(hand),
             "fraction": np.float32(mask.mean()),
             "certainty": np.float32(mask_certainty(probability, mask)),
-            "contrast": np.float32(contrast(frame)),
+            "contrast": np.float32(contrast(positive(frame, mask))),
             "origin": np.uint64(radiograph.origin),
         }
         if self.enhancer is not None:

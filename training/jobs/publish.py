@@ -25,9 +25,8 @@ from services.core.domain.contracts import CONTRACTS, ENHANCER, SEGMENTER
 from services.core.domain.gates import GateThresholds
 from services.core.domain.release import WEIGHTS, Release
 from services.core.domain.upright import TYPICALITY
-from training.data.radiographs import Dataset, sex_columns
+from training.data.radiographs import Dataset, Radiograph, sex_columns
 from training.data.split import MASK_TEST_CSV
-from training.enhancement.hands import load_enhancer, load_segmenter
 from training.enhancement.hands import made_by as made_by_models
 from training.evaluation.calibration import LEVEL
 from training.evaluation.disturbed import Disturbed
@@ -91,7 +90,7 @@ class PublishConfig(JobConfig):
     maximum_interval_width_months: float
     refused_share: float = Field(ge=0, le=1)
     turned_share: float = Field(ge=0, le=1)
-    disturbed_share: float = Field(0.005, ge=0, le=1)
+    disturbed_share: float | None = Field(None, gt=0, le=1)  # for networks that have learnt from tilted and bad files
     fitting_images: int = Field(ge=1)
     seed: int
     licence_notice: str = NOTICE
@@ -145,11 +144,11 @@ def run(config: PublishConfig) -> None:
             print(f"release {config.release} was published already, by this run before it was stopped")
             return
         check_release(store, config.release, config.signing_key)
+        (config.work / RELEASE_PNG).unlink(missing_ok=True)
         _publish(config, store, attempt)
 
 
 def _publish(config: PublishConfig, store: Store, attempt: Attempt) -> None:
-    (config.work / RELEASE_PNG).unlink(missing_ok=True)
     enhancing = (
         enhancer_figures(config.enhancer, config.enhancement_study, limit=config.maximum_structure_change)
         if config.enhancer
@@ -171,23 +170,21 @@ def _publish(config: PublishConfig, store: Store, attempt: Attempt) -> None:
     cv2.setNumThreads(1)
     torch.manual_seed(config.seed)
     radiographs = config.dataset.read()
-    material = Material.read(
-        config.hands, made_by_models(*preparing, config.maximum_structure_change), radiographs, config.target
-    )
-    training = [r for r in radiographs if r.part == "train"]
-
-    kind = config.kind
+    made_hands = made_by_models(*preparing, config.maximum_structure_change)
+    material = Material.read(config.hands, made_hands, radiographs, config.target)
+    kind, training = config.kind, [r for r in radiographs if r.part == "train"]
     fitting = FittingSets(training, config.fitting_images, config.seed, config.work / "features", made_by)
-    gating = [r for r in radiographs if r.part in GATING]
-    disturbing = Disturbed(gating, config.fitting_images, config.seed, config.work / "disturbed", made_by)
-    expected = len(material.rows) + len(disturbing.chosen) + (len(fitting.chosen) if config.members else 0)
+    disturbing = _disturbing(config, radiographs, material, made_by)
+    expected = len(material.rows) + (len(fitting.chosen) if config.members else 0)
+    expected += len(disturbing.chosen) if disturbing else 0
     with advancing(config.work, title="publish", total=expected) as advance:
-        proven = _proven(config, preparing, fitting, files, material, advance)
+        prepare = Preparing.read(*preparing, config.maximum_structure_change)
+        proven = _proven(config, prepare, fitting, files, material, advance)
         files |= {name: proven[name].path for name in new}
         contract, path = CONTRACTS[kind.model], files[kind.model]
         reader, folder, said_by = OnnxModel(contract, path), config.work / "readings", f"{digest(path)} {code()}"
         outputs = readings(reader, material, folder, said_by=said_by, advance=advance)
-        disturbed = disturbing.figures(_prepare(config, preparing), reader, said_by=said_by, advance=advance)
+        disturbed = disturbing.figures(prepare, reader, said_by=said_by, advance=advance) if disturbing else []
     values = outputs[contract.outputs[0].name]
     measured = {
         part: Measured(values[chosen], material.labels[chosen], material.sexes[chosen])
@@ -219,10 +216,10 @@ def _publish(config: PublishConfig, store: Store, attempt: Attempt) -> None:
 
 def _made_by(config: PublishConfig, preparing: Sequence[Path]) -> str:
     """What all that is kept in the folder `work` depends on beside the radiographs. Raises BadConfigurationError."""
-    dataset = config.dataset
+    tables = config.dataset.labels, config.dataset.split, config.dataset.sizes
     weights = [path for member in config.members for path in member.weights]
     try:
-        files = [digest(path) for path in (dataset.labels, dataset.split, dataset.sizes, *preparing, *weights) if path]
+        files = [digest(path) for path in (*tables, *preparing, *weights) if path]
     except OSError as error:
         raise BadConfigurationError(str(error)) from error
     settings = config.model_dump_json(
@@ -231,15 +228,20 @@ def _made_by(config: PublishConfig, preparing: Sequence[Path]) -> str:
     return " ".join([settings, code(), *files])
 
 
-def _prepare(config: PublishConfig, preparing: tuple[Path, Path]) -> Preparing:
-    """The segmenter and the enhancer of these files. Raises BadConfigurationError."""
-    segmenter, enhancer = preparing
-    return Preparing(load_segmenter(segmenter), load_enhancer(enhancer), config.maximum_structure_change)
+def _disturbing(
+    config: PublishConfig, all_: Sequence[Radiograph], material: Material, made_by: str
+) -> Disturbed | None:
+    """The radiographs of GATING that the gates heed disturbed as well, if they shall."""
+    if config.disturbed_share is None:
+        return None
+    there, maker = set(material.ids), f"{made_by} {material.digest()}"
+    gating = [r for r in all_ if r.part in GATING and r.id in there]
+    return Disturbed(gating, config.fitting_images, config.seed, config.work / "disturbed", maker)
 
 
 def _proven(
     config: PublishConfig,
-    preparing: tuple[Path, Path],
+    prepare: Preparing,
     fitting: FittingSets,
     files: Mapping[str, Path],
     material: Material,
@@ -252,7 +254,6 @@ def _proven(
     kind, result = config.kind, dict[str, Proven]()
 
     def network(name: str) -> nn.Module:
-        prepare = _prepare(config, preparing)
         if name == SEGMENTER:
             return ServedSegmenter(prepare.segmenter)
         if name == ENHANCER:
@@ -279,7 +280,7 @@ def _proven(
 
 
 def _gates(
-    config: PublishConfig, material: Material, typicality: NDArray[np.float32], disturbed: Figures
+    config: PublishConfig, material: Material, typicality: NDArray[np.float32], disturbed: Sequence[Figures]
 ) -> GateThresholds:
     """The gates' limits, from scores of typicality (N, m) of all of `material` and the other figures of GATING."""
     chosen = material.of(*GATING)
@@ -288,7 +289,7 @@ def _gates(
         disturbed,
         refused_share=config.refused_share,
         turned_share=config.turned_share,
-        disturbed_share=config.disturbed_share,
+        disturbed_share=config.disturbed_share or 0,
         maximum_interval_width_months=config.maximum_interval_width_months,
         maximum_structure_change=config.maximum_structure_change,
     )

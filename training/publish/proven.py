@@ -1,6 +1,7 @@
 """A network as one ONNX file that is proven to compute the same; what a killed job had proven is not done again."""
 
 import json
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
@@ -53,7 +54,7 @@ class Proven:
         room.
         """
         path = published or folder / WEIGHTS
-        network = network.to(memory_format=torch.contiguous_format)
+        network = deepcopy(network).to(memory_format=torch.contiguous_format)
         if published is None:
             export(network, contract, path)
         agreement = parity(network, contract, path, images)

@@ -39,7 +39,7 @@ class TypicalityLimit:
 
 @dataclass(frozen=True, slots=True)
 class GateThresholds:
-    """Limits that a release was fitted with, on real radiographs."""
+    """Limits that a release was fitted with, on real radiographs, as they are or disturbed."""
 
     minimum_contrast: float
     minimum_foreground_fraction: float
