@@ -48,7 +48,10 @@ class DirectChain:
         radiograph = assessment.prepare(pixels, true_shape, keep_picture=False)
         frame, batch = segmentation.prepare(radiograph.frame, None)
         probability = self._run(SEGMENTER, "radiograph", batch)["hand_probability"][0, 0]
-        found = segmentation.conclude(frame, probability, radiograph.frame.shape, gates, self._models[SEGMENTER])
+        shape = radiograph.frame.shape
+        found = segmentation.conclude(
+            frame, segmentation.find(frame, probability), shape, gates, self._models[SEGMENTER]
+        )
         if found.abstention is not None:
             return found.abstention
         hand = enhancement.prepare(radiograph.frame, found.mask, None)

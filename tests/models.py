@@ -50,13 +50,23 @@ class Variations:
 
 
 def segmenter() -> onnx.ModelProto:
-    """Probability of the hand: a steep sigmoid of the brightness about 0.25."""
+    """Probability of the hand: a steep sigmoid of the brightness about 0.25.
+
+    In a radiograph that is bright on the whole, a negative, only of the darkest bone.
+    """
     nodes = [
         helper.make_node("Sub", ["radiograph", "middle"], ["above"]),
-        helper.make_node("Mul", ["above", "slope"], ["logit"]),
+        helper.make_node("Sub", ["darkest", "radiograph"], ["below"]),
+        helper.make_node("ReduceMean", ["radiograph", "axes"], ["mean"], keepdims=1),
+        helper.make_node("Greater", ["mean", "half"], ["negative"]),
+        helper.make_node("Where", ["negative", "below", "above"], ["shown"]),
+        helper.make_node("Mul", ["shown", "slope"], ["logit"]),
         helper.make_node("Sigmoid", ["logit"], ["hand_probability"]),
     ]
-    return _model(SEGMENTER, nodes, middle=np.float32(0.25), slope=np.float32(60))
+    return _model(
+        SEGMENTER, nodes, middle=np.float32(0.25), slope=np.float32(60), darkest=np.float32(0.15), half=np.float32(0.5),
+        axes=np.array([1, 2, 3]),
+    )  # fmt: skip
 
 
 def enhancer(*, inventing: bool = False) -> onnx.ModelProto:

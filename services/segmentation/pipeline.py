@@ -6,7 +6,7 @@ import numpy as np
 
 from services.core.domain.contracts import SEGMENTER
 from services.core.domain.gates import Abstention, GateThresholds, Reason, check_contrast, check_mask
-from services.core.domain.polarity import positive
+from services.core.domain.polarity import inverted, is_negative
 from services.core.domain.ports import Inference
 from services.core.domain.postprocess import hand_mask
 from services.core.domain.preprocess import (
@@ -37,6 +37,15 @@ class Segmentation:
     model: ModelVersion
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the network found in a frame (h, w), whose hand may be dark on bright."""
+
+    probability: Image
+    mask: Mask
+    negative: bool
+
+
 class SegmentationPipeline:
     """Finds the hand."""
 
@@ -47,14 +56,23 @@ class SegmentationPipeline:
     async def segment(
         self, pixels: Image, *, true_shape: tuple[int, int] | None, release: Release, deadline: Deadline
     ) -> Segmentation:
-        """Segment (H, W) pixels in [0, 1]; `true_shape` is their height and width before they were squashed."""
+        """Segment (H, W) pixels in [0, 1]; `true_shape` is their height and width before they were squashed.
+
+        A negative is segmented again as its positive, which the network knows better.
+        """
         model = ModelVersion(SEGMENTER, release.models[SEGMENTER])
         frame, batch = await self._workers.run(prepare, pixels, true_shape)
-        outputs = await self._inference.infer(
-            model.name, model.version, {"radiograph": batch}, timeout_s=deadline.left_s()
-        )
-        probability = outputs["hand_probability"][0, 0]
-        return await self._workers.run(conclude, frame, probability, pixels.shape, release.gates, model)
+        found = await self._workers.run(find, frame, await self._probability(model, batch, deadline))
+        if found.negative:
+            positive = await self._workers.run(prepare_negative, frame)
+            again = await self._workers.run(find, frame, await self._probability(model, positive, deadline))
+            found = again if again.negative else found
+        return await self._workers.run(conclude, frame, found, pixels.shape, release.gates, model)
+
+    async def _probability(self, model: ModelVersion, batch: Image, deadline: Deadline) -> Image:
+        inputs = {"radiograph": batch}
+        outputs = await self._inference.infer(model.name, model.version, inputs, timeout_s=deadline.left_s())
+        return np.asarray(outputs["hand_probability"][0, 0])
 
 
 def prepare(pixels: Image, true_shape: tuple[int, int] | None) -> tuple[Image, Image]:
@@ -63,19 +81,29 @@ def prepare(pixels: Image, true_shape: tuple[int, int] | None) -> tuple[Image, I
     return frame, segmenter_input(frame)[None, None]
 
 
-def conclude(
-    frame: Image, probability: Image, shape: tuple[int, ...], gates: GateThresholds, model: ModelVersion
-) -> Segmentation:
-    """The hand of a frame (h, w) from the network's probability (S, S), brought to the radiograph's `shape` (H, W)."""
+def prepare_negative(frame: Image) -> Image:
+    """The segmenter's input (1, 1, S, S) for a frame (h, w) that is a negative."""
+    return segmenter_input(inverted(frame))[None, None]
+
+
+def find(frame: Image, probability: Image) -> Found:
+    """The hand of a frame (h, w) from the network's probability (S, S)."""
     on_frame = uncrop_square(probability, whole(frame), height=frame.shape[0], width=frame.shape[1])
-    found = hand_mask(on_frame)
-    mask = scale_mask(found, height=shape[0], width=shape[1])
-    low_contrast = check_contrast(positive(frame, found), gates)
+    mask = hand_mask(on_frame)
+    return Found(on_frame, mask, is_negative(frame, mask))
+
+
+def conclude(
+    frame: Image, found: Found, shape: tuple[int, ...], gates: GateThresholds, model: ModelVersion
+) -> Segmentation:
+    """What was found in a frame (h, w), brought to the radiograph's `shape` (H, W)."""
+    mask = scale_mask(found.mask, height=shape[0], width=shape[1])
+    low_contrast = check_contrast(inverted(frame) if found.negative else frame, gates)
     return Segmentation(
         mask=mask,
         crop=hand_square(mask) if mask.any() else None,
         foreground_fraction=float(mask.mean()),
-        abstention=low_contrast or check_mask(on_frame, found, gates) or check_not_empty(mask),
+        abstention=low_contrast or check_mask(found.probability, found.mask, gates) or check_not_empty(mask),
         model=model,
     )
 

@@ -36,6 +36,15 @@ async def test_mask_has_the_radiographs_size_and_covers_the_hand(stub: Stub) -> 
     assert reply.foreground_fraction == pytest.approx((mask > 0).mean())
 
 
+async def test_a_negative_is_segmented_as_its_positive(stub: Stub) -> None:
+    """Though the model alone finds but the brightest bone in a negative."""
+    picture = hand_picture(640, 500)
+    asked = [segmentation_pb2.SegmentRequest(radiograph=as_png(shown)) for shown in (picture, np.float32(1) - picture)]
+    one, other = [decode_png((await stub.Segment(request)).mask.png) for request in asked]
+    assert ((other > 0) == (picture > 0.25)).mean() > 0.97
+    assert ((one > 0) == (other > 0)).mean() > 0.99
+
+
 async def test_crop_is_the_square_around_the_mask(stub: Stub) -> None:
     """The crop holds every pixel of the mask, in the radiograph's own pixels."""
     reply = await stub.Segment(segmentation_pb2.SegmentRequest(radiograph=as_png(hand_picture(640, 500))))

@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch", reason="needs the training extra: pip insta
 from services.core.domain.preprocess import hand_image  # noqa: E402
 from tests.disks import small_disk  # noqa: E402
 from tests.kills import kill_at_random, undisturbed  # noqa: E402
+from tests.models import hand_picture  # noqa: E402
 from training.data.radiographs import read_frame  # noqa: E402
 from training.data.rows import Rows  # noqa: E402
 from training.enhancement.hands import frame_masks, load_segmenter  # noqa: E402
@@ -97,6 +98,26 @@ def test_killed_at_random_it_goes_on_and_names_what_it_could_not_prepare(project
     expected = np.rint(hand_image(frame, mask)[0] * 255)
     np.testing.assert_allclose(prepared.columns["segmented"][6], expected, atol=1)
     assert prepared.columns["fraction"][6] == pytest.approx(mask.mean(), abs=1e-3)
+
+
+class Brightness(torch.nn.Module):
+    """What is bright is hand; of a radiograph that is bright on the whole, a negative, only the darkest bone."""
+
+    def forward(self, x):
+        """Logits."""
+        negative = x.mean(dim=(1, 2, 3), keepdim=True) > 0.5
+        return torch.where(negative, 0.15 - x, x - 0.25) * 60
+
+
+def test_a_negative_is_outlined_as_its_positive():
+    """Among others, though the network alone finds but the brightest bone in it; as serving does."""
+    picture = hand_picture()
+    frames = [picture, np.float32(1) - picture, picture[:, ::-1]]
+    (_, first), (probability, second), (_, third) = frame_masks(Brightness(), frames)
+    assert (first == second).mean() > 0.99
+    assert (probability > 0.5).mean() == pytest.approx(first.mean(), abs=0.01)
+    assert (first == third[:, ::-1]).mean() > 0.99
+    assert first.mean() > 0.2
 
 
 def test_a_radiograph_whose_shape_is_corrected_is_prepared_again(project):

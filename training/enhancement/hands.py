@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from services.core.adapters.model_repository import preprocessing_sha256
 from services.core.domain.gates import structure_change
-from services.core.domain.polarity import positive
+from services.core.domain.polarity import inverted, is_negative, positive
 from services.core.domain.postprocess import hand_mask
 from services.core.domain.preprocess import (
     HAND_PX,
@@ -37,7 +37,17 @@ PROBE_PX: Final = 32
 
 
 def frame_masks(model: FCDenseNet, frames: Sequence[Image]) -> Iterator[tuple[Image, NDArray[np.bool_]]]:
-    """Probability and mask, both on the frame, of each of `frames` (H, W) in [0, 1]."""
+    """Probability and mask, both on the frame, of each of `frames` (H, W) in [0, 1]; of negatives as of positives."""
+    for frame, (probability, mask) in zip(frames, _masks(model, frames), strict=True):
+        if is_negative(frame, mask):
+            ((again, mask_again),) = _masks(model, [inverted(frame)])
+            if is_negative(frame, mask_again):
+                yield again, mask_again
+                continue
+        yield probability, mask
+
+
+def _masks(model: FCDenseNet, frames: Sequence[Image]) -> Iterator[tuple[Image, NDArray[np.bool_]]]:
     model.eval()
     for start in range(0, len(frames), FASTEST_BATCH):
         chosen = frames[start : start + FASTEST_BATCH]

@@ -21,6 +21,11 @@ def is_negative(frame: Image, mask: Mask) -> bool:
     return bool(np.median(frame[mask]) < np.median(frame[beside]))
 
 
+def inverted(frame: Image) -> Image:
+    """Dark for bright, of (H, W) in [0, 1]."""
+    return np.float32(1) - frame
+
+
 def positive(frame: Image, mask: Mask) -> Image:
     """The frame (H, W) in [0, 1] with bone bright: the very same where it is so already."""
-    return np.float32(1) - frame if is_negative(frame, mask) else frame
+    return inverted(frame) if is_negative(frame, mask) else frame
