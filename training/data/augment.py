@@ -14,6 +14,8 @@ Image = NDArray[np.float32]
 UNCOMPRESSED: Final = 100
 DARKEST: Final = 0.09
 """The share of its file's grey levels that a hand takes, in the darkest in twenty radiographs."""
+OVEREXPOSED: Final = 2.5
+"""What half as much exposure again makes of the grey levels of a hand that is grey in its file where it is darkest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +89,12 @@ def draw_change(rng: np.random.Generator, *, rotation_deg: float = 30.0) -> Chan
     return draw_storage(change, rng) if rng.random() < 0.5 else change
 
 
-def draw_storage(change: Change, rng: np.random.Generator) -> Change:
-    """Draw a bad file: dark or overexposed, noisy, blurred, coarse, compressed, each or not."""
+def draw_storage(change: Change, rng: np.random.Generator, *, overexposed: float = OVEREXPOSED) -> Change:
+    """Draw a bad file: dark or overexposed (by up to that factor), noisy, blurred, coarse, compressed, each or not."""
     grey_range = float(np.exp(rng.uniform(np.log(DARKEST), 0)))
     return replace(
         change,
-        gain=change.gain * float(rng.uniform(1, 1.6)) if rng.random() < 0.2 else change.gain,
+        gain=change.gain * float(np.exp(rng.uniform(0, np.log(overexposed)))) if rng.random() < 0.2 else change.gain,
         grey_range=grey_range,
         noise=float(rng.uniform(0, 0.05)) / grey_range if rng.random() < 0.4 else 0.0,
         blur=float(rng.uniform(0.001, 0.009)) if rng.random() < 0.3 else 0.0,
@@ -106,7 +108,7 @@ def badly_stored(radiograph: Image, rng: np.random.Generator) -> Image:
 
     It is as dark as it was.
     """
-    drawn = draw_storage(replace(UNCHANGED, noise_seed=int(rng.integers(2**31))), rng)
+    drawn = draw_storage(replace(UNCHANGED, noise_seed=int(rng.integers(2**31))), rng, overexposed=1.6)
     change = replace(drawn, noise=drawn.noise * drawn.grey_range, grey_range=1.0)
     return np.clip(store(np.clip(radiograph * np.float32(change.gain), 0, 1), change), 0, 1)
 
