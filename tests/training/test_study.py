@@ -128,7 +128,7 @@ def test_a_run_is_gone_on_with_only_as_it_was_begun(values, tmp_path):
         assert refused.returncode == ExitCode.BAD_CONFIGURATION
         assert "last.pt was made with another configuration" in refused.stderr
     (tmp_path / "labels.csv").write_text((tmp_path / "labels.csv").read_text().replace("0,", "0,1", 1))
-    with pytest.raises(BadConfigurationError, match="on other hands or labels"):
+    with pytest.raises(BadConfigurationError, match="on other hands, labels or draws"):
         run(StudyConfig(**values))
 
 

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from training.data import augment as augmenting
 from training.data.augment import UNCOMPRESSED, Change, Lobe, apply_lobe, augment, badly_stored, draw_change, store
+from training.data.scenes import drawing
 
 SIDE = 48
 NOTHING = Change(
@@ -70,6 +72,14 @@ def test_some_files_are_overexposed():
     radiograph = np.clip(np.tile(hand(), (2, 2)) * 1.2, 0, 1)
     white = [(badly_stored(radiograph, np.random.default_rng(seed)) > 0.98).mean() for seed in range(60)]
     assert 0.05 < np.mean(np.array(white) > (radiograph > 0.98).mean() + 0.05) < 0.6
+
+
+def test_other_draws_are_told(monkeypatch):
+    """What is drawn from the same seeds has one name; any other range has another."""
+    before = drawing()
+    assert drawing() == before
+    monkeypatch.setattr(augmenting, "DARKEST", 0.1)
+    assert drawing() != before
 
 
 def test_background_stays_empty():

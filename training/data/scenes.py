@@ -1,13 +1,17 @@
 """Changes of a whole radiograph around its hand: pose, exposure, collimation, lead letters, inversion left in."""
 
+from hashlib import sha256
+from typing import Final
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from services.core.domain.preprocess import standardise
-from training.data.augment import Change, draw_storage
+from training.data.augment import Change, draw_change, draw_storage
 
 Image = NDArray[np.float32]
+SHOWN: Final = 64
 
 
 def draw_scene_change(rng: np.random.Generator) -> Change:
@@ -27,6 +31,12 @@ def draw_scene_change(rng: np.random.Generator) -> Change:
         noise_seed=int(rng.integers(2**31)),
     )
     return draw_storage(change, rng) if rng.random() < 0.6 else change
+
+
+def drawing() -> str:
+    """SHA-256 of some changes that are drawn of hands and of scenes: what learnt from others cannot be compared."""
+    drawn = [draw(np.random.default_rng(seed)) for draw in (draw_change, draw_scene_change) for seed in range(SHOWN)]
+    return sha256(repr(drawn).encode()).hexdigest()
 
 
 def draw_surroundings(image: Image, hand: NDArray[np.bool_], rng: np.random.Generator) -> Image:

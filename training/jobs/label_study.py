@@ -28,6 +28,7 @@ from training.active_learning.strategies import Name
 from training.data.masks import read_masks
 from training.data.phantom import draw_parameters, render
 from training.data.radiographs import Dataset, image_files
+from training.data.scenes import drawing
 from training.data.split import MASK_TEST_CSV, read_ids
 from training.evaluation.label_curves import Curve
 from training.evaluation.label_study import ALL_LABELS, FIRST_LABELS, RANDOM_DROPOUT, UNET, Progress, write_report
@@ -210,14 +211,14 @@ def _work(config: LabelStudyConfig, unit: Unit, digest: str) -> Path:
 
 
 def _made_with(config: LabelStudyConfig, unit: Unit, digest: str) -> str:
-    """SHA-256 of all that a run depends on beside the code."""
-    return _digest([unit.arm, asdict(plan_of(config, unit)), config.selection_images, digest])
+    """SHA-256 of all that a run depends on beside the code, and of what that draws."""
+    return _digest([unit.arm, asdict(plan_of(config, unit)), config.selection_images, digest, drawing()])
 
 
 def _beginning(config: LabelStudyConfig, unit: Unit, digest: str) -> str:
     """What names a first round that strategies share; a member's dropout is in the name of its own folder."""
     plan = replace(config.plan, strategy="random", seed=unit.seed, members=1, dropout=0.0)
-    return _digest([asdict(plan), config.selection_images, digest])[:DIGEST_CHARACTERS]
+    return _digest([asdict(plan), config.selection_images, digest, drawing()])[:DIGEST_CHARACTERS]
 
 
 def _check_made_with(config: LabelStudyConfig, digests: Mapping[str, str]) -> None:
@@ -228,7 +229,8 @@ def _check_made_with(config: LabelStudyConfig, digests: Mapping[str, str]) -> No
             config, unit, digests[unit.set]
         ):
             raise BadConfigurationError(
-                f"{path} was made with another configuration or on other outlines; delete it or name another folder"
+                f"{path} was made with another configuration, on other outlines or by other draws; delete it or name "
+                "another folder"
             )
 
 

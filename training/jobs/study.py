@@ -21,6 +21,7 @@ from pydantic import Field, model_validator
 from services.core.domain.contracts import SEX_ORDER
 from training.data.radiographs import Radiograph
 from training.data.rows import Rows
+from training.data.scenes import drawing
 from training.enhancement.clahe import equalised
 from training.evaluation.study import ERRORS, Arm, Outcome, Plan
 from training.evaluation.study_report import write_report
@@ -205,13 +206,13 @@ def _run(config: StudyConfig, unit: Unit, folder: Path, radiographs: Sequence[Ra
 
 
 def _made_with(config: StudyConfig, unit: Unit, device: Device) -> str:
-    """SHA-256 of all that a run depends on beside the code."""
+    """SHA-256 of all that a run depends on beside the code, and of what that draws."""
     fields = {"backbone", "fitting", "validation_images", "reported"}
     stages = config.model_dump(mode="json", include={"schedules"})["schedules"][unit.arm.schedule]
     dataset, start = config.source.dataset, config.start_from
     files = [dataset.labels, dataset.split, *([start] if isinstance(start, Path) else [])]
     whole = [config.model_dump(mode="json", include=fields), stages, asdict(unit), config.source.side_px,
-             device.precision, Rows.read(config.source.hands).made_by, start is None,
+             device.precision, Rows.read(config.source.hands).made_by, start is None, drawing(),
              *map(_digest, files)]  # fmt: skip
     return sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
@@ -236,7 +237,7 @@ def _check_made_with(config: StudyConfig, planned: Sequence[Unit], device: Devic
         if found not in (None, _made_with(config, unit, device)):
             raise BadConfigurationError(
                 f"{path} was made with another configuration, in another precision, from other weights or on other "
-                "hands or labels; delete it or name another folder"
+                "hands, labels or draws; delete it or name another folder"
             )
 
 
