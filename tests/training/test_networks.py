@@ -5,13 +5,23 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the training extra: pip install -e '.[training]'")
 
+import timm  # noqa: E402
+from pydantic import TypeAdapter, ValidationError  # noqa: E402
+from safetensors.torch import save_file  # noqa: E402
+
 from services.core.domain.contracts import CLASSIFIER, CONTRACTS, ENHANCER, REGRESSOR, SEGMENTER  # noqa: E402
-from training.models.backbones import CHAINS, FLOWS, StageMap  # noqa: E402
+from training.active_learning.plan import Plan  # noqa: E402
+from training.active_learning.scoring import Scorer  # noqa: E402
+from training.models.backbones import CHAINS, FLOWS, StageMap, create, load_imagenet  # noqa: E402
 from training.models.enhancer import UNetGenerator  # noqa: E402
 from training.models.regressor import AGE_MEAN_MONTHS, AGE_SCALE_MONTHS, TransferNetwork  # noqa: E402
 from training.models.segmenter import FCDenseNet, segmentation_loss  # noqa: E402
 from training.models.served import ServedReader, ServedSegmenter, Typicality, by_thirds  # noqa: E402
 from training.publish.export import export, parity  # noqa: E402
+from training.run.schedule import cosine_rate  # noqa: E402
+from training.transfer.learner import Fitting  # noqa: E402
+from training.transfer.stages import Stage  # noqa: E402
+from training.transfer.target import AgeTarget  # noqa: E402
 
 BACKBONE = "tf_efficientnet_lite0"
 
@@ -182,3 +192,74 @@ def test_export_computes_what_torch_does(name, regressor, tmp_path):
     export(network, contract, tmp_path / "model.onnx")
     images = np.random.default_rng(1).random((8, *contract.inputs[0].dims), np.float32)
     assert max(parity(network, contract, tmp_path / "model.onnx", images, batches).values()) <= 0.05
+
+
+def test_segmentation_loss_is_equation_4():
+    """Cross entropy, mean over pixels, less the soft Dice, one of the two maps being all doubt."""
+    mask = torch.zeros(1, 1, 4, 4)
+    mask[..., :2] = 1
+    dice = (2 * 8 * 0.5 + 1) / (16 * 0.5 + 8 + 1)
+    assert segmentation_loss(torch.zeros(1, 1, 4, 4), mask) == pytest.approx(np.log(2) - dice, abs=1e-6)
+
+
+@pytest.mark.parametrize("classifier", [True, False])
+def test_weights_of_timm_are_loaded_with_or_without_their_classifier(tmp_path, classifier):
+    """The first convolution's colours become grey; weights of another network are refused."""
+    whole = timm.create_model(BACKBONE, pretrained=False)
+    state = {k: v.contiguous() for k, v in whole.state_dict().items() if classifier or not k.startswith("classifier.")}
+    save_file(state, tmp_path / "weights.safetensors")
+    backbone = create(BACKBONE)
+    load_imagenet(backbone, tmp_path / "weights.safetensors")
+    loaded = backbone.state_dict()
+    assert set(loaded) == {name for name in state if not name.startswith("classifier.")}
+    torch.testing.assert_close(loaded["conv_stem.weight"], state["conv_stem.weight"].sum(dim=1, keepdim=True))
+    save_file({k: v for k, v in state.items() if k != "bn1.weight"}, tmp_path / "less.safetensors")
+    with pytest.raises(RuntimeError, match=r"bn1\.weight"):
+        load_imagenet(backbone, tmp_path / "less.safetensors")
+
+
+def test_rate_rises_to_its_top_and_falls_to_its_end():
+    """In proportion while it warms up, on a cosine afterwards: half of the way down in the middle of the rest."""
+    rates = [cosine_rate(done, top=2.0, warm_up=0.2, final_fraction=0.1) for done in (0.1, 0.2, 0.6, 1.0)]
+    assert rates == pytest.approx([1.0, 2.0, 1.1, 0.2])
+    assert 0 < cosine_rate(0.0, top=2.0, warm_up=0.2) < 0.1
+
+
+def test_draws_of_dropout_differ_and_follow_from_their_seed():
+    """Only dropout draws: the batch norms stay as they were, and without a share all draws are one."""
+    torch.manual_seed(1)
+    image = np.random.default_rng(0).random((32, 32)).astype(np.float32)
+    member = FCDenseNet(0.3).eval()
+    before = {name: value.clone() for name, value in member.state_dict().items()}
+    measures = ("mutual_information",)
+    one, other, again = (Scorer([member], measures).scores(image, seed=seed) for seed in (1, 2, 1))
+    assert one == again != other
+    assert one["mutual_information"] > 1e-6
+    assert all(torch.equal(value, before[name]) for name, value in member.state_dict().items())
+    assert not member.training
+    sure = Scorer([FCDenseNet().eval()], measures).scores(image, seed=1)
+    assert sure["mutual_information"] == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "right", "wrong"),
+    [
+        (Fitting, {"batch_size": 4, "validate_every": 4, "seed": 1},
+         [{"batch_size": 0}, {"validate_every": 0}, {"weight_decay": -1}]),
+        (Stage, {"trainable": (), "images": 8, "learning_rate": 0.1},
+         [{"images": 0}, {"learning_rate": -1}, {"copies": -1}, {"patience": 0}, {"flow_decay": 0}, {"warm_up": 2}]),
+        (Plan, {"strategy": "random", "members": 1, "start": 1, "per_round": 1, "maximum_labels": 2, "seed": 1,
+                "phases": ({"size_px": 32, "steps": 1, "batch_size": 1, "learning_rate": 0.1},), "validate_every": 1},
+         [{"members": 0}, {"validate_every": 0}, {"dropout": 2}, {"size_px": 100}, {"phases": ()},
+          {"phases": ({"size_px": 32, "steps": 1, "batch_size": 1, "learning_rate": -1},)}]),
+        (AgeTarget, {}, [{"unknown_share": 5}, {"band_months": 0}]),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)  # fmt: skip
+def test_numbers_that_cannot_be_are_refused(kind, right, wrong):
+    """In any configuration that holds them, before anything is begun."""
+    adapter = TypeAdapter(kind)
+    adapter.validate_python(right)
+    for changes in wrong:
+        with pytest.raises(ValidationError, match=next(iter(changes))):
+            adapter.validate_python(right | changes)

@@ -4,11 +4,12 @@ import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import nn
 
 from services.core.domain.metrics import dice
@@ -32,7 +33,7 @@ class Phase:
     size_px: int
     steps: int
     batch_size: int
-    learning_rate: float
+    learning_rate: Annotated[float, Field(gt=0)]
 
     def __post_init__(self) -> None:
         if self.size_px % 8 or min(self.size_px, self.steps, self.batch_size) < 1:

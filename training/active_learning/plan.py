@@ -2,12 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
 from services.core.domain.preprocess import SEGMENT_PX
 from training.active_learning.learner import Phase
 from training.active_learning.strategies import Name
+
+Count = Annotated[int, Field(ge=1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,18 +24,18 @@ class Plan:
     """
 
     strategy: Name
-    members: int
-    start: int
-    per_round: int
-    maximum_labels: int
-    phases: tuple[Phase, ...]
-    validate_every: int
+    members: Count
+    start: Count
+    per_round: Count
+    maximum_labels: Count
+    phases: Annotated[tuple[Phase, ...], Field(min_length=1)]
+    validate_every: Count
     seed: int
-    patience: int = 2
-    least_gain: float = 0.002
-    dropout: float = 0.0
+    patience: Count = 2
+    least_gain: Annotated[float, Field(ge=0)] = 0.002
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     from_previous: bool = True
-    size_px: int = SEGMENT_PX
+    size_px: Annotated[int, Field(ge=32, multiple_of=8)] = SEGMENT_PX
     first: tuple[Phase, ...] = ()
 
     def __post_init__(self) -> None:

@@ -23,6 +23,7 @@ from training.active_learning.sight import network_input, square_mask
 from training.active_learning.strategies import STRATEGIES, Pool
 from training.data.tables import read_table
 from training.models.segmenter import FCDenseNet
+from training.run.advance import advancing
 from training.run.exits import BadConfigurationError, WaitingForLabels
 
 Frame = NDArray[np.float32]
@@ -213,13 +214,18 @@ class Rounds:
         if whole_lines != lines:
             _write(path, "".join(whole_lines))
         known = {row["id"]: {m: float(row[m]) for m in measures} for row in read_table(path, ["id", *measures])}
-        with path.open("a", newline="", buffering=1) as file:
+        with (
+            path.open("a", newline="", buffering=1) as file,
+            advancing(folder / "scoring", title=f"{folder.name}, scores", total=len(rest)) as advance,
+        ):
             writer = csv.writer(file, lineterminator="\n")
+            advance.kept(len(known))
             for number, id_ in enumerate(rest):
                 if id_ not in known:
                     found = scorer.scores(network_input(self.frame(id_), self.plan.size_px), seed=number)
                     known[id_] = {m: float(f"{found[m]:.9g}") for m in measures}
                     writer.writerow([id_, *(known[id_][m] for m in measures)])
+                    advance(1, doing="scoring")
         return known
 
     def _embeddings(self, scorer: Scorer, ids: Sequence[str]) -> NDArray[np.float32]:

@@ -1,5 +1,6 @@
 """Frames of many radiographs, decoded once and kept on disk; those that cannot be read are named and left out."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,9 @@ from services.core.domain.preprocess import FRAME_PX
 from services.core.errors import InvalidRadiographError
 from training.data.radiographs import Radiograph, report_missing
 from training.data.rows import ORIGIN, Column, Rows
+from training.run.advance import advancing
 
+LOG = logging.getLogger(__name__)
 COLUMNS: Final[dict[str, Column]] = {
     "pixels": ((FRAME_PX, FRAME_PX), "uint8"),
     "shape": ((2,), "int32"),
@@ -32,17 +35,21 @@ class Frames:
         """Decode what is not in `folder` yet."""
         kept = Rows.make(folder, [r.id for r in radiographs], COLUMNS, made_by=f"frames of {FRAME_PX} px")
         kept.forget_all_but([r.origin for r in radiographs])
-        failed = []
-        for row in kept.missing:
-            try:
-                frame = radiographs[row].frame()
-            except (InvalidRadiographError, OSError):
-                failed.append(radiographs[row].id)
-                continue
-            pixels = np.zeros((1, FRAME_PX, FRAME_PX), np.uint8)
-            pixels[0, : frame.shape[0], : frame.shape[1]] = np.rint(frame * 255)
-            kept.write(np.array([row]), pixels=pixels, shape=np.array([frame.shape], np.int32),
-                       origin=np.array([radiographs[row].origin], np.uint64))  # fmt: skip
+        failed, missing = [], kept.missing
+        with advancing(folder, title="frames", total=len(radiographs)) as advance:
+            advance.kept(len(radiographs) - len(missing))
+            for row in missing:
+                try:
+                    frame = radiographs[row].frame()
+                except (InvalidRadiographError, OSError) as error:
+                    LOG.warning("%s: %s", radiographs[row].id, error)
+                    failed.append(radiographs[row].id)
+                    continue
+                pixels = np.zeros((1, FRAME_PX, FRAME_PX), np.uint8)
+                pixels[0, : frame.shape[0], : frame.shape[1]] = np.rint(frame * 255)
+                kept.write(np.array([row]), pixels=pixels, shape=np.array([frame.shape], np.int32),
+                           origin=np.array([radiographs[row].origin], np.uint64))  # fmt: skip
+                advance(1, doing="reading")
         report_missing("cannot be read", failed, of=len(radiographs))
         return cls(kept, {id_: row for row, id_ in enumerate(kept.ids) if kept.done[row]})
 

@@ -12,6 +12,7 @@ from training.run.journal import Value
 
 mpl.use("Agg")
 PREFIX: Final = "validation_"
+TRAINING: Final = frozenset({"loss", "reconstruction", "adversarial", "discriminator", "learning_rate"})
 SMOOTHED: Final = 9
 PANEL_INCHES: Final = (6.0, 2.6)
 
@@ -38,7 +39,7 @@ def draw_curves(entries: Sequence[dict[str, Value]], path: Path, *, images_a_ste
 
 
 def _drawn(name: str) -> bool:
-    return name in {"loss", "learning_rate"} or name.startswith(PREFIX)
+    return name in TRAINING or name.startswith(PREFIX)
 
 
 def _shade_stages(panel: mpl.axes.Axes, entries: Sequence[dict[str, Value]], images_a_step: int) -> None:

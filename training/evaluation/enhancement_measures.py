@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from services.core.domain.polarity import positive
 from services.core.domain.preprocess import crop_square, hand_image, resize
 from services.core.errors import InvalidRadiographError
 from training.data.masks import read_label_map
@@ -115,7 +116,7 @@ class RegionMeasures:
         """Hand (S, S) with its ossified bone, and the tissue around that in the articular regions."""
         frame = radiograph.frame()
         ((_, mask),) = frame_masks(self.segmenter, [frame])
-        hand, square = hand_image(frame, mask)
+        hand, square = hand_image(positive(frame, mask), mask)
         labels = read_label_map(self.maps[radiograph.id])
         height, width = frame.shape
         regions = [resize((labels == v).astype(np.float32), height=height, width=width) for v in (ARTICULAR, BONE)]

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from training.data.radiographs import report_missing
 from training.data.rows import Rows
 from training.data.split import SPLIT_CSV, read_split
 from training.enhancement.degrade import Shares, quality
@@ -60,7 +61,13 @@ class EnhancerConfig(JobConfig):
 def gold_standard(config: EnhancerConfig) -> NDArray[np.uint8]:
     """The best segmented hands of the training part (N, S, S), best first."""
     prepared, parts = Rows.read(config.hands), read_split(config.split)
-    train = [row for row, id_ in enumerate(prepared.ids) if prepared.done[row] and parts.get(id_) == "train"]
+    meant = [row for row, id_ in enumerate(prepared.ids) if parts.get(id_) == "train"]
+    report_missing(
+        f"were not prepared in {config.hands}",
+        [prepared.ids[row] for row in meant if not prepared.done[row]],
+        of=len(meant),
+    )
+    train = [row for row in meant if prepared.done[row]]
     if len(train) <= config.selection_images:
         raise BadConfigurationError(
             f"{config.hands}: {len(train)} hands of the train part leave none to train on beside "

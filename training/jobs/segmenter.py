@@ -23,12 +23,13 @@ from training.active_learning.pseudo_labels import pseudo_label
 from training.data.masks import outlined, read_masks, segmenter_pair
 from training.data.radiographs import Dataset, Radiograph, image_files, report_missing
 from training.data.rows import Column, Rows, as_bytes
-from training.data.split import MASK_TEST_CSV, read_ids
+from training.data.split import MASK_TEST_CSV, read_ids, read_split
 from training.enhancement.hands import load_segmenter
 from training.evaluation.curves import draw_curves
 from training.jobs.begun import check_begun, keep_config
 from training.jobs.command import JobConfig, command
 from training.models.segmenter import FCDenseNet
+from training.run.advance import advancing
 from training.run.checkpoint import Checkpoint, save_whole
 from training.run.exits import BadConfigurationError
 from training.run.journal import Journal, read_journal
@@ -74,7 +75,10 @@ def run(config: SegmenterConfig) -> None:
     check_begun(config, config.out)
     network = _network(config)
     held = set(read_ids(config.never_train))
-    ids = [id_ for id_ in outlined(config.masks) if id_ not in held]
+    parts = read_split(config.dataset.split)
+    free = [id_ for id_ in outlined(config.masks) if id_ not in held]
+    ids = [id_ for id_ in free if parts.get(id_, "train") == "train"]
+    report_missing("are outlined, but not of the train part, and left out", sorted(set(free) - set(ids)), of=len(free))
     LOG.info("%d outlines to learn from and to select with; those of %s are left out", len(ids), config.never_train)
     if len(ids) <= config.selection_images:
         raise BadConfigurationError(f"{config.masks}: {len(ids)} outlines leave none to train on")
@@ -138,18 +142,22 @@ def pseudo_labels(
     chosen = [radiographs[int(index)] for index in order]
     kept = Rows.make(folder, [r.id for r in chosen], PSEUDO_LABELS, made_by=made_by)
     network.eval()
-    failed = []
-    for row in kept.missing:
-        try:
-            image = segmenter_input(chosen[row].frame())
-        except (InvalidRadiographError, OSError):
-            failed.append(chosen[row].id)
-            continue
-        mask, agreement = pseudo_label(network, image)
-        kept.write(
-            np.array([row]), image=as_bytes(image)[None], mask=mask[None],
-            agreement=np.array([agreement], np.float32),
-        )  # fmt: skip
+    failed, missing = [], kept.missing
+    with advancing(folder, title="pseudo-labels", total=len(chosen)) as advance:
+        advance.kept(len(chosen) - len(missing))
+        for row in missing:
+            try:
+                image = segmenter_input(chosen[row].frame())
+            except (InvalidRadiographError, OSError) as error:
+                LOG.warning("%s: %s", chosen[row].id, error)
+                failed.append(chosen[row].id)
+                continue
+            mask, agreement = pseudo_label(network, image)
+            kept.write(
+                np.array([row]), image=as_bytes(image)[None], mask=mask[None],
+                agreement=np.array([agreement], np.float32),
+            )  # fmt: skip
+            advance(1, agreement=agreement)
     report_missing("cannot be read", failed, of=len(chosen))
     sure = np.flatnonzero(kept.done & (kept.columns["agreement"] >= config.agreement))
     LOG.info("%d of %d outlines agree and are learnt from", len(sure), len(chosen))

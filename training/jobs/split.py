@@ -5,14 +5,19 @@ changed could not be compared.
 """
 
 import csv
+import logging
+from collections import Counter
 from pathlib import Path
 
 from pydantic import Field, model_validator
 
 from training.data.radiographs import Dataset, image_files, natural, report_missing
 from training.data.split import BAND_MONTHS, SHARES, Part, draw_split, read_ids
+from training.evaluation.calibration import MINIMUM_IMAGES
 from training.jobs.command import JobConfig, command
 from training.run.exits import BadConfigurationError
+
+LOG = logging.getLogger(__name__)
 
 
 class SplitConfig(JobConfig):
@@ -52,6 +57,10 @@ def run(config: SplitConfig) -> None:
     fixed = read_ids(config.always_train) if config.always_train else []
     strata = {id_: stratum(*rows[id_], config.band_months) for id_ in ids}
     parts = draw_split(strata, always_train=fixed, seed=config.seed, shares=config.shares)
+    counts = Counter(parts.values())
+    LOG.info("%s", ", ".join(f"{counts[part]} {part}" for part in SHARES))
+    if counts["calibration"] < MINIMUM_IMAGES:
+        LOG.warning("publishing needs %d radiographs in the calibration part: raise its share", MINIMUM_IMAGES)
     partial = target.with_name(target.name + ".partial")
     with partial.open("w", newline="") as file:
         csv.writer(file).writerows([("id", "part"), *((id_, parts[id_]) for id_ in ids)])

@@ -75,8 +75,13 @@ def load_from_hub(name: str, backbone: nn.Module) -> None:
 
 
 def load_imagenet(backbone: nn.Module, weights: Path) -> None:
-    """Load weights in timm's naming (safetensors); the first convolution's three colours are summed to grey."""
-    state = load_file(weights)
+    """Load weights in timm's naming (safetensors), with or without their classifier, which a backbone has none of.
+
+    The first convolution's three colours are summed to grey.
+    """
+    classifier = getattr(backbone, "pretrained_cfg", {}).get("classifier") or ()
+    left_out = tuple(f"{name}." for name in ((classifier,) if isinstance(classifier, str) else classifier))
+    state = {name: tensor for name, tensor in load_file(weights).items() if not name.startswith(left_out)}
     own = backbone.state_dict()
     for name, tensor in state.items():
         if tensor.ndim == 4 and tensor.shape[1] == 3 and own[name].shape[1] == 1:

@@ -9,7 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -83,6 +85,13 @@ class Device:
             raise told[0]
         decided: Decided = told[0]
         return decided
+
+    def gathered(self, part: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """The parts (n, ...) of all processes, in their order, in each of them."""
+        parts = [part] * self.world
+        if self.world > 1:
+            distributed.all_gather_object(parts, part)
+        return parts
 
 
 def choose_device(*, precision: AskedPrecision, kind: Literal["auto", "cpu", "cuda"] = "auto") -> Device:

@@ -5,11 +5,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor, nn
 from typing_extensions import override
 
@@ -34,11 +35,11 @@ OPTIMISERS: Final[dict[str, type[torch.optim.Optimizer]]] = {
 class Fitting:
     """What all stages have in common. `validate_every` counts images; `balanced` draws every age equally often."""
 
-    batch_size: int
-    validate_every: int
+    batch_size: Annotated[int, Field(ge=1)]
+    validate_every: Annotated[int, Field(ge=1)]
     seed: int
     optimiser: Literal["adamw", "rmsprop"] = "adamw"
-    weight_decay: float = 0.02
+    weight_decay: Annotated[float, Field(ge=0)] = 0.02
     balanced: bool = False
 
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final
 
+from pydantic import Field
 from torch import nn
 
 from training.models.backbones import FLOWS, Flow
@@ -11,6 +12,8 @@ from training.models.regressor import TransferNetwork
 from training.run.schedule import cosine_rate
 
 HEAD: Final = "head"
+Share = Annotated[float, Field(ge=0, le=1)]
+Decay = Annotated[float, Field(gt=0, le=1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +28,14 @@ class Stage:
     """
 
     trainable: tuple[Flow, ...]
-    images: int
-    learning_rate: float
-    warm_up: float = 0.1
-    final_fraction: float = 0.0
-    flow_decay: float = 1.0
-    block_decay: float = 1.0
-    patience: int | None = None
-    copies: int | None = None
+    images: Annotated[int, Field(ge=1)]
+    learning_rate: Annotated[float, Field(gt=0)]
+    warm_up: Share = 0.1
+    final_fraction: Share = 0.0
+    flow_decay: Decay = 1.0
+    block_decay: Decay = 1.0
+    patience: Annotated[int, Field(ge=1)] | None = None
+    copies: Annotated[int, Field(ge=1)] | None = None
     cached: bool = False
 
     def __post_init__(self) -> None:

@@ -1,11 +1,12 @@
 """What is learnt from an image: an age in months by sex, or a category; each with its loss and its figures."""
 
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol
+from typing import Annotated, Final, Literal, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor, nn
 from typing_extensions import override
 
@@ -56,8 +57,8 @@ class AgeTarget(Target):
     images; with 1 the sex is never used, and the figures are those of that row.
     """
 
-    unknown_share: float = 0.1
-    band_months: float = 12.0
+    unknown_share: Annotated[float, Field(ge=0, le=1)] = 0.1
+    band_months: Annotated[float, Field(gt=0)] = 12.0
     kind: Literal["age"] = "age"
 
     @property
