@@ -110,7 +110,7 @@ def accuracy_rows(accuracy: dict[str, Any]) -> Iterator[Row]:
         yield "a fifth of the hand blanked", f"moves the age by {by_map:.0f} months; {at_random:.0f} at random", where
     if regions := accuracy.get("regions"):
         where = f"{regions['n']} radiographs with labelled ossification regions"
-        yield "bone inside the outline", f"99% of it on {regions['inside_99_share']:.1%}", where
+        yield "ossification regions inside the outline", f"99% of it on {regions['inside_99_share']:.1%}", where
     for name, group in accuracy.get("no_hands", {}).items():
         yield f"refused: {name.replace('_', ' ')}", f"{group['refused']} of {group['n']}", "what is not a hand"
 

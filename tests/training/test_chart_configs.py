@@ -30,7 +30,7 @@ def helm():
 def config_class(module):
     """What a job's configuration is read as."""
     job = importlib.import_module(f"training.jobs.{module}")
-    own = [v for v in vars(job).values() if isinstance(v, type) and v.__module__ == job.__name__]
+    own = [v for v in vars(job).values() if isinstance(v, type) and v.__module__.startswith(job.__name__)]
     (kind,) = (v for v in own if issubclass(v, JobConfig) and v.__name__.removesuffix("Config").lower() in
                module.replace("_", ""))  # fmt: skip
     return kind

@@ -33,7 +33,8 @@ from training.enhancement.planted import Detection  # noqa: E402
 from training.evaluation.gate_figures import AS_SERVED, AT_FALSE_ALARMS, figures_for_card, gate_figures  # noqa: E402
 from training.evaluation.measure import OnnxModel  # noqa: E402
 from training.jobs.command import read_config  # noqa: E402
-from training.jobs.publish import PublishConfig, run  # noqa: E402
+from training.jobs.publish import run  # noqa: E402
+from training.jobs.publish_config import PublishConfig  # noqa: E402
 from training.models.enhancer import UNetGenerator  # noqa: E402
 from training.models.regressor import TransferNetwork  # noqa: E402
 from training.publish.card import revision  # noqa: E402
@@ -56,7 +57,7 @@ def command(tmp_path, **changes):
         "reader": [str(weights["reader"])], "backbone": "resnet18",
         "trained_with": {"hand_segmenter": [], "radiograph_enhancer": [], "boneage_regressor": []},
         "maximum_structure_change": 0.45, "maximum_interval_width_months": 90, "refused_share": 0.001,
-        "turned_share": 0.005, "fitting_images": 10, "seed": 1,
+        "turned_share": 0.005, "fitting_images": 10, "seed": 1, "licence_notice": "for a test",
     } | changes  # fmt: skip
     path = tmp_path / "publish.yaml"
     path.write_text(yaml.safe_dump(values))
@@ -102,6 +103,7 @@ def test_a_release_that_exists_is_left_as_it_is(tmp_path):
         ({"reader": None, "ensemble": [{"backbone": "resnet18", "weights": ["a.pt"]}]}, "an ensemble needs reader"),
         ({"ensemble": [{"backbone": "resnet18", "weights": []}]}, "ensemble.0.weights"),
         ({"trained_with": {}}, "trained_with does not say how"),
+        ({"dataset": {"images": "a", "labels": "b", "split": "c"}, "licence_notice": None}, "licence_notice does not"),
         ({"enhancer": None, "enhancement_study": "gate.json"}, "an enhancement_study needs enhancer"),
         ({"enhancement_study": "gate.json"}, "gate.json holds no figures of a study"),
         (
@@ -264,11 +266,11 @@ def test_a_killed_run_goes_on_and_publishes_the_same(project, tmp_path):
     assert {key: other_card[key] for key in same} == {key: card[key] for key in same}
     assert (tmp_path / "killed" / "work" / "release.png").stat().st_size > 1000
 
-    for licence, left in ((values.get("licence_notice"), ["1"]), ("another", ["1", "2"])):
+    assert card["licence_notice"] == "for a test"
+    for licence, left in (("for a test", ["1"]), ("another", ["1", "2"])):
         for written_last in ("2031.1.1.json", "current"):
             (store / "releases" / written_last).unlink()
-        said = {} if licence is None else {"licence_notice": licence}
-        undisturbed(command(folder, **values | said), folder / "work")
+        undisturbed(command(folder, **values | {"licence_notice": licence}), folder / "work")
         assert versions(store) == left
         assert ModelRepository(store).get().models["boneage_regressor"] == int(left[-1])
         (store / "releases" / "2031.1.1.sig").unlink()

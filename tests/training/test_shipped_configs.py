@@ -13,7 +13,7 @@ from training.jobs.enhancement_study import EnhancementStudyConfig  # noqa: E402
 from training.jobs.enhancer import EnhancerConfig  # noqa: E402
 from training.jobs.hands import HandsConfig  # noqa: E402
 from training.jobs.label_study import LabelStudyConfig  # noqa: E402
-from training.jobs.publish import PublishConfig  # noqa: E402
+from training.jobs.publish_config import PublishConfig  # noqa: E402
 from training.jobs.segmenter import SegmenterConfig  # noqa: E402
 from training.jobs.study import StudyConfig  # noqa: E402
 from training.jobs.transfer import TransferConfig  # noqa: E402

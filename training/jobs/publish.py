@@ -9,13 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Final, Self
+from typing import Final
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
 from torch import nn
 
 from services.core.adapters.model_repository import preprocessing_sha256
@@ -25,23 +24,23 @@ from services.core.domain.contracts import CONTRACTS, ENHANCER, SEGMENTER
 from services.core.domain.gates import GateThresholds
 from services.core.domain.release import WEIGHTS, Release
 from services.core.domain.upright import TYPICALITY
-from training.data.radiographs import Dataset, Radiograph, sex_columns
-from training.data.split import MASK_TEST_CSV
+from training.data.radiographs import Radiograph, sex_columns
 from training.enhancement.hands import made_by as made_by_models
 from training.evaluation.calibration import LEVEL
 from training.evaluation.disturbed import Disturbed
 from training.evaluation.gating import BEFORE_READING, Chain, Figures, FittingSets, Preparing, thresholds
 from training.evaluation.measure import OnnxModel
 from training.evaluation.typicality import fit_typicality
-from training.jobs.command import JobConfig, command
+from training.jobs.command import command
+from training.jobs.publish_config import PublishConfig
 from training.models.served import ServedReader, ServedSegmenter
-from training.publish.card import NOTICE, descent, origin
+from training.publish.card import descent, origin
 from training.publish.digests import code, digest
-from training.publish.kinds import Kind, Measured, kind_of
+from training.publish.kinds import Measured
 from training.publish.material import MEASURED, Material
 from training.publish.preparing import enhancer_figures, scoring_outlines, segmenter_figures
 from training.publish.proven import Proven
-from training.publish.reader import Member, read_reader
+from training.publish.reader import read_reader
 from training.publish.readings import readings
 from training.publish.store import (
     Attempt,
@@ -55,83 +54,9 @@ from training.publish.store import (
 from training.run.advance import Advance, advancing
 from training.run.claim import claimed
 from training.run.exits import BadConfigurationError
-from training.transfer.target import AgeTarget, CategoryTarget
 
 GATING: Final = ("validation", "calibration")
 RELEASE_PNG: Final = "release.png"
-
-
-class PublishConfig(JobConfig):
-    """What is published, and where to.
-
-    A model without weights of its own is a version that the store holds already; where that goes for all of them, the
-    job only calibrates: intervals and gates for these radiographs, in a release of their own. Of a model that
-    `versions` does not number, new weights take the next number that is free, and else what serves now is taken.
-    """
-
-    dataset: Dataset
-    masks: Path | None = None  # outlines, of which those that never_train names (CSV, id) score a segmenter
-    never_train: Path = MASK_TEST_CSV
-    hands: Path
-    store: str  # a folder, or s3://BUCKET/PREFIX
-    signing_key: Path | None = None  # PEM, of an elliptic key; the release is not signed without
-    work: Path
-    release: str
-    versions: dict[str, int] = Field(default_factory=dict)
-    segmenter: Path | None = None
-    enhancer: Path | None = None
-    reader: Annotated[list[Path], Field(min_length=1)] | None = None  # of one descent: their weights are averaged
-    backbone: str | None = None
-    ensemble: list[Member] = Field(default_factory=list)  # other networks: their mean with the reader is what is served
-    target: Annotated[AgeTarget | CategoryTarget, Field(discriminator="kind")] = AgeTarget()
-    trained_with: dict[str, list[Path]] = Field(default_factory=dict)
-    enhancement_study: Path | None = None  # its gate.json, for the enhancer's card
-    maximum_structure_change: float
-    maximum_interval_width_months: float
-    refused_share: float = Field(ge=0, le=1)
-    turned_share: float = Field(ge=0, le=1)
-    disturbed_share: float | None = Field(None, gt=0, le=1)  # for networks that have learnt from tilted and bad files
-    fitting_images: int = Field(ge=1)
-    seed: int
-    licence_notice: str = NOTICE
-
-    @model_validator(mode="after")
-    def _complete(self) -> Self:
-        """Weights come with what else is needed to publish them."""
-        if self.segmenter and self.masks is None:
-            raise ValueError("a segmenter needs masks, the outlines that score it")
-        if self.reader and self.backbone is None:
-            raise ValueError("a reader needs backbone, the network that its weights belong to")
-        if self.ensemble and not self.reader:
-            raise ValueError("an ensemble needs reader, the first of its networks")
-        if self.enhancement_study and not self.enhancer:
-            raise ValueError("an enhancement_study needs enhancer, the weights that it is of")
-        if not set(self.versions) <= set(self.models):
-            raise ValueError(f"versions may only name {', '.join(self.models)}")
-        if unexplained := [name for name in self.weights if name not in self.trained_with]:
-            raise ValueError(f"trained_with does not say how {', '.join(unexplained)} was trained")
-        return self
-
-    @property
-    def weights(self) -> dict[str, Path | list[Path]]:
-        """Weights by model, of those models that have some here."""
-        given = {SEGMENTER: self.segmenter, ENHANCER: self.enhancer, self.kind.model: self.reader}
-        return {name: weights for name, weights in given.items() if weights is not None}
-
-    @property
-    def members(self) -> list[Member]:
-        """The networks whose mean is served; none where the reader is one that the store has."""
-        return [Member(self.backbone, self.reader), *self.ensemble] if self.reader and self.backbone else []
-
-    @property
-    def models(self) -> tuple[str, ...]:
-        """What the release consists of."""
-        return SEGMENTER, ENHANCER, self.kind.model
-
-    @property
-    def kind(self) -> Kind:
-        """Whether ages are read or classes told apart."""
-        return kind_of(self.target)
 
 
 @store_errors()
@@ -164,7 +89,7 @@ def _publish(config: PublishConfig, store: Store, attempt: Attempt) -> None:
     preparing = config.segmenter or files[SEGMENTER], config.enhancer or files[ENHANCER]
     made_by = _made_by(config, preparing)
     cards = {
-        name: origin(config.dataset, config.trained_with[name], seed=config.seed, licence_notice=config.licence_notice)
+        name: origin(config.dataset, config.trained_with[name], seed=config.seed, licence_notice=config.notice)
         for name in new
     }
     cv2.setNumThreads(1)

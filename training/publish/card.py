@@ -20,7 +20,7 @@ NOTICE: Final = (
 )
 
 
-def origin(dataset: Dataset, trained_with: Sequence[Path], *, seed: int, licence_notice: str) -> dict[str, Any]:
+def origin(dataset: Dataset, trained_with: Sequence[Path], *, seed: int, licence_notice: str | None) -> dict[str, Any]:
     """The configurations that a version was trained with, the data and the code."""
     return {
         "trained_with": [yaml.safe_load(path.read_text()) for path in trained_with],
