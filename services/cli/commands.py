@@ -21,7 +21,7 @@ from services.cli.release_commands import app as release_app
 from services.cli.server import CaOption, CertificateOption, KeyOption, Server, ServerOption, tls_of
 from services.cli.session import Job
 from services.cli.supervisor import ServiceName, ServiceStartError
-from services.cli.tables import lookup, read_classes, read_labels, read_part, read_sizes
+from services.cli.tables import RSNA, Columns, lookup, read_classes, read_labels, read_part, read_sizes
 from services.cli.terminal import say, table_console
 from services.cli.usage import UsageError
 from services.core.errors import (
@@ -91,10 +91,15 @@ def assess(
 @app.command()
 def evaluate(  # noqa: PLR0913, PLR0917 -- each is an option
     images: Annotated[Path, typer.Option(metavar="DIR", help="Folder of radiographs named by their id.")],
-    labels: Annotated[Path, typer.Option(metavar="CSV", help="Columns id, boneage (months), male (True or False).")],
+    labels: Annotated[Path, typer.Option(metavar="CSV", help="Ages in months and sexes, or classes, by id.")],
     label_column: Annotated[
         str, typer.Option(metavar="NAME", help="Column of classes, for a release that tells classes apart.")
     ] = "",
+    id_column: Annotated[str, typer.Option(metavar="NAME", help="Column of the files' names.")] = RSNA.id,
+    age_column: Annotated[str, typer.Option(metavar="NAME", help="Column of ages in months.")] = RSNA.age,
+    sex_column: Annotated[
+        str, typer.Option(metavar="NAME", help="Column of sexes: male or female, M or F, True (male); '' for none.")
+    ] = RSNA.sex or "",
     sizes: SizesOption = None,
     split: Annotated[Path | None, typer.Option(metavar="FILE", help="Columns id, part.")] = None,
     part: Annotated[str, typer.Option(metavar="NAME", help="Part of the split to measure on.")] = "",
@@ -114,9 +119,10 @@ def evaluate(  # noqa: PLR0913, PLR0917 -- each is an option
     if label_column and sex:
         raise UsageError("--sex goes with ages, not with --label-column")
     if label_column:
-        classes = figures.choose(files, read_classes(labels, label_column), ids)
+        classes = figures.choose(files, read_classes(labels, label_column, id_column=id_column), ids)
         raise typer.Exit(run(measuring.measure_classes(classes, table, where, as_json=as_json)))
-    chosen = figures.choose(files, read_labels(labels), ids)
+    columns = Columns(id_column, age_column, sex_column or None)
+    chosen = figures.choose(files, read_labels(labels, columns), ids)
     raise typer.Exit(run(measuring.measure(chosen, table, sex, where, as_json=as_json)))
 
 

@@ -103,7 +103,7 @@ def evaluate(readings: Sequence[Reading], labels: Sequence[Label]) -> Evaluation
     true = np.array([label.age_months for _, label in answered], np.float64)
     read = np.array([reading.age_months for reading, _ in answered], np.float64)
     intervals = np.array([reading.interval_months for reading, _ in answered], np.float64).reshape(-1, 2)
-    male = np.array([label.male for _, label in answered], np.bool_)
+    male, female = (np.array([label.male is sex for _, label in answered], np.bool_) for sex in (True, False))
     errors, widths = read - true, intervals[:, 1] - intervals[:, 0]
     hits = covered(true, intervals[:, 0], intervals[:, 1])
     return Evaluation(
@@ -115,7 +115,7 @@ def evaluate(readings: Sequence[Reading], labels: Sequence[Label]) -> Evaluation
             "mae_months": figure(abs(errors), mean),
             "mae_ungated_months": figure(abs(_ungated_errors(pairs)), mean),
             "mae_male_months": figure(abs(errors[male]), mean),
-            "mae_female_months": figure(abs(errors[~male]), mean),
+            "mae_female_months": figure(abs(errors[female]), mean),
             "rmse_months": figure(errors, root_mean_square),
             "bias_months": figure(errors, mean),
             "coverage_90": figure(hits, mean),

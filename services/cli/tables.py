@@ -8,10 +8,9 @@ from typing import Final, TypeVar
 
 from services.cli.files import InputFile
 from services.cli.usage import UsageError, printable
+from services.core.domain.metrics import OLDEST_MONTHS
 
 Value = TypeVar("Value")
-
-MAXIMUM_AGE_MONTHS: Final = 300
 
 
 def lookup(table: Mapping[str, Value], file: InputFile) -> Value | None:
@@ -29,13 +28,23 @@ def read_sizes(path: Path) -> dict[str, tuple[int, int]]:
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """What a reader said of one radiograph."""
+    """What a reader said of one radiograph; `male` is None where the table does not say."""
 
     age_months: float
-    male: bool
+    male: bool | None
 
 
-TRUTH: Final = {
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Names of a table's columns; those of the RSNA challenge where nothing else is said. None names no sex."""
+
+    id: str = "id"
+    age: str = "boneage"
+    sex: str | None = "male"
+
+
+RSNA: Final = Columns()
+TRUTH: Final[dict[str, bool | None]] = {
     "true": True,
     "1": True,
     "m": True,
@@ -44,17 +53,22 @@ TRUTH: Final = {
     "0": False,
     "f": False,
     "female": False,
+    "": None,
+    "u": None,
+    "o": None,
+    "unknown": None,
 }
 
 
-def read_labels(path: Path) -> dict[str, Label]:
-    """Labels by id, from a CSV file in the RSNA challenge's layout: id, boneage (months), male (True or False)."""
-    return {row["id"]: _label(row, path) for row in _rows(path, ("id", "boneage", "male"))}
+def read_labels(path: Path, columns: Columns = RSNA) -> dict[str, Label]:
+    """Labels by id, from a CSV file with these columns: age in months, and sex as a word, a letter or True (male)."""
+    needed = (columns.id, columns.age, *((columns.sex,) if columns.sex else ()))
+    return {row[columns.id]: _label(row, columns, path) for row in _rows(path, needed)}
 
 
-def read_classes(path: Path, column: str) -> dict[str, str]:
-    """Names of classes by id, from a CSV file with the columns id and `column`."""
-    return {row["id"]: row[column].strip() for row in _rows(path, ("id", column))}
+def read_classes(path: Path, column: str, *, id_column: str = RSNA.id) -> dict[str, str]:
+    """Names of classes by id, from a CSV file with the columns `id_column` and `column`."""
+    return {row[id_column]: row[column].strip() for row in _rows(path, (id_column, column))}
 
 
 def read_part(path: Path, part: str) -> set[str]:
@@ -68,7 +82,7 @@ def read_part(path: Path, part: str) -> set[str]:
 
 
 def _rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
-    """Rows of a CSV file that has at least `columns`."""
+    """Rows of a CSV file that has at least `columns`, of which the first is the id."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
@@ -79,7 +93,7 @@ def _rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
         raise UsageError(f"{printable(path)} cannot be read: {error}") from None
     for row in rows:
         if any(row[name] is None for name in columns):
-            raise UsageError(f"{printable(path)}: the row of id {row['id']!r} is cut short")
+            raise UsageError(f"{printable(path)}: the row of id {row[columns[0]]!r} is cut short")
     return rows
 
 
@@ -89,16 +103,15 @@ def _size(row: Mapping[str, str], column: str, path: Path) -> int:
     raise UsageError(f"{printable(path)}: {column} of id {row['id']!r} is {row[column]!r}, not a number of pixels")
 
 
-def _label(row: Mapping[str, str], path: Path) -> Label:
-    male = TRUTH.get(row["male"].strip().lower())
-    if male is None:
-        raise UsageError(f"{printable(path)}: male of id {row['id']!r} is {row['male']!r}, neither True nor False")
+def _label(row: Mapping[str, str], columns: Columns, path: Path) -> Label:
+    word, age = row[columns.sex].strip().lower() if columns.sex else "", row[columns.age]
+    where = f"{printable(path)}: {{}} of id {row[columns.id]!r} is"
+    if word not in TRUTH:
+        raise UsageError(f"{where.format(columns.sex)} {word!r}, neither True nor False, male nor female, nor empty")
     try:
-        age_months = float(row["boneage"])
+        age_months = float(age)
     except ValueError:
-        raise UsageError(f"{printable(path)}: boneage of id {row['id']!r} is {row['boneage']!r}, not months") from None
-    if not 0 <= age_months <= MAXIMUM_AGE_MONTHS:
-        raise UsageError(
-            f"{printable(path)}: boneage of id {row['id']!r} is {age_months}, not between 0 and {MAXIMUM_AGE_MONTHS}"
-        )
-    return Label(age_months, male)
+        raise UsageError(f"{where.format(columns.age)} {age!r}, not months") from None
+    if not 0 <= age_months <= OLDEST_MONTHS:
+        raise UsageError(f"{where.format(columns.age)} {age_months}, not between 0 and {OLDEST_MONTHS}")
+    return Label(age_months, TRUTH[word])

@@ -80,6 +80,14 @@ def test_every_figure_has_its_interval_beside_it() -> None:
     }  # fmt: skip
 
 
+def test_a_sex_that_is_not_told_counts_for_neither() -> None:
+    """It is among all, and no boy and no girl."""
+    readings = [answered(age) for age in (50, 60, 80)]
+    labels = [Label(49, male=True), Label(58, male=None), Label(77, male=False)]
+    record = evaluate(readings, labels).record()
+    assert [record[name] for name in ("mae_months", "mae_male_months", "mae_female_months")] == [2, 1, 3]
+
+
 def test_age_bands_are_of_the_true_age_and_leave_no_gap() -> None:
     """47.5 months belong to the first band, 48 to the second; the last has no end."""
     readings = [answered(age) for age in (47, 48, 200)]

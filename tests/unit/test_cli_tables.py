@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from services.cli.files import InputFile
-from services.cli.tables import Label, lookup, read_labels, read_part, read_sizes
+from services.cli.tables import Columns, Label, lookup, read_classes, read_labels, read_part, read_sizes
 from services.cli.usage import UsageError
 
 
@@ -20,6 +20,17 @@ def test_labels_are_read_in_the_layout_of_the_challenge(tmp_path: Path) -> None:
     """Column order is free, a byte-order mark is passed over."""
     path = table(tmp_path, "\ufeffid,male,boneage\n1377,False,180\n1378,True,12.5\n")
     assert read_labels(path) == {"1377": Label(180.0, male=False), "1378": Label(12.5, male=True)}
+
+
+def test_labels_are_read_from_the_columns_that_are_named(tmp_path: Path) -> None:
+    """With the words that training knows of a sex, also where some are not told, or none are asked for."""
+    path = table(tmp_path, "case,months,sex\na,30,F\nb,40,\nc,350,male\n")
+    labels = read_labels(path, Columns("case", "months", "sex"))
+    assert labels == {"a": Label(30, male=False), "b": Label(40, male=None), "c": Label(350, male=True)}
+    assert {label.male for label in read_labels(path, Columns("case", "months", None)).values()} == {None}
+    assert read_classes(path, "sex", id_column="case") == {"a": "F", "b": "", "c": "male"}
+    with pytest.raises(UsageError, match="lacks the column 'case'"):
+        read_labels(table(tmp_path, "id,months\n1,2\n"), Columns("case", "months", None))
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,11 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from services.core.domain.contracts import SEX_ORDER
-from services.core.domain.metrics import area_under_roc
+from services.core.domain.metrics import OLDEST_MONTHS, area_under_roc
 from training.models.regressor import AGE_MEAN_MONTHS, AGE_SCALE_MONTHS
 
 UNKNOWN: Final = SEX_ORDER.index("unknown")
 LOSS_SCALE_MONTHS: Final = 10.0
-GREATEST_MONTHS: Final = 360
 
 Outputs = NDArray[np.float32]
 Labels = NDArray[np.float32]
@@ -69,8 +68,8 @@ class AgeTarget(Target):
     @override
     def number(self, label: str) -> float:
         months = float(label)
-        if not 0 <= months <= GREATEST_MONTHS:
-            raise ValueError(f"an age of {label} months is not between 0 and {GREATEST_MONTHS}")
+        if not 0 <= months <= OLDEST_MONTHS:
+            raise ValueError(f"an age of {label} months is not between 0 and {OLDEST_MONTHS}")
         return months
 
     @override

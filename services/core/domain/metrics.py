@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 Values = NDArray[np.float64]
 
+OLDEST_MONTHS: Final = 360
+"""No label is above it: skeletons are grown up long before."""
 AGE_BANDS_MONTHS: Final[tuple[tuple[int, int | None], ...]] = ((0, 47), (48, 95), (96, 143), (144, 191), (192, None))
 BISECTIONS: Final = 50
 
