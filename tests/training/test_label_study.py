@@ -12,6 +12,7 @@ import yaml
 
 torch = pytest.importorskip("torch", reason="needs the training extra: pip install -e '.[training]'")
 
+from tests.kills import kill_at_random, undisturbed  # noqa: E402
 from tests.training.ellipses import draw_ellipses  # noqa: E402
 from training.active_learning.simulation import agreement, new_segmenter, outline_dice  # noqa: E402
 from training.evaluation.label_curves import Agreement, Curve  # noqa: E402
@@ -81,8 +82,8 @@ def project(tmp_path):
     return draw_ellipses(tmp_path, COUNT, test=(2, 3))
 
 
-def job(project, *, masks="masks", **changes):
-    """The job, to its end."""
+def command(project, *, masks="masks", **changes):
+    """The job's command line."""
     dataset = {name: str(project / file) for name, file in
                (("images", "images"), ("labels", "labels.csv"), ("split", "split.csv"))}  # fmt: skip
     radiographs = {"kind": "radiographs", "dataset": dataset, "masks": str(project / masks),
@@ -95,8 +96,13 @@ def job(project, *, masks="masks", **changes):
         "out": str(project / "study"),
     } | changes  # fmt: skip
     (project / "study.yaml").write_text(yaml.safe_dump(values))
-    command = [sys.executable, "-m", "training.jobs.label_study", "--config", str(project / "study.yaml")]
-    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    return [sys.executable, "-m", "training.jobs.label_study", "--config", str(project / "study.yaml")]
+
+
+def job(project, **changes):
+    """The job, to its end."""
+    asked = command(project, **changes)
+    return subprocess.run(asked, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
 
 
 def results(project):
@@ -196,3 +202,16 @@ def test_phantoms_are_a_set_too(project):
     done = job(project, sets={"phantoms": phantoms}, strategies=["random"])
     assert done.returncode == 0, done.stderr
     assert "4 of 4 runs are complete" in report(project)
+
+
+def test_killed_at_random_it_ends_with_the_same_results(project):
+    """Every play asks for the same outlines and reaches the same Dice, to the digit."""
+    settings = {"strategies": ["committee"]}
+    seconds = undisturbed(command(project, **settings), project / "study")
+    undisturbed_results = results(project)
+    (project / "study").rename(project / "undisturbed")
+    kill_at_random(command(project, **settings), project / "study", within_s=seconds, times=2)
+    undisturbed(command(project, **settings), project / "study")
+    for name, result in results(project).items():
+        assert result["rounds"] == undisturbed_results[name]["rounds"]
+    assert len(undisturbed_results) == len(results(project)) == 4
