@@ -15,6 +15,7 @@ from training.jobs.hands import HandsConfig  # noqa: E402
 from training.jobs.label_study import LabelStudyConfig  # noqa: E402
 from training.jobs.publish_config import PublishConfig  # noqa: E402
 from training.jobs.segmenter import SegmenterConfig  # noqa: E402
+from training.jobs.split import SplitConfig  # noqa: E402
 from training.jobs.study import StudyConfig  # noqa: E402
 from training.jobs.transfer import TransferConfig  # noqa: E402
 
@@ -22,7 +23,7 @@ FOLDER = Path("training/configs")
 SHIPPED = sorted(FOLDER.glob("*.yaml"))
 KINDS: dict[str, type[JobConfig]] = {
     "enhancement_study": EnhancementStudyConfig, "label_study": LabelStudyConfig, "study": StudyConfig,
-    "hands": HandsConfig, "segmenter": SegmenterConfig, "enhancer": EnhancerConfig,
+    "split": SplitConfig, "hands": HandsConfig, "segmenter": SegmenterConfig, "enhancer": EnhancerConfig,
     "publish": PublishConfig, "calibrate": PublishConfig,
     "regressor": TransferConfig, "xception": TransferConfig, "sex": TransferConfig,
     "prefix_cache": TransferConfig,
@@ -53,3 +54,20 @@ def test_every_input_is_what_another_makes():
             folder, *file = Path(place).parts
             assert folder in made | GIVEN, f"{name}: nothing makes {place}"
             assert folder in GIVEN or not file or file[0] in RESULTS, f"{name}: {place} is no result"
+
+
+def test_the_walk_through_names_one_whole_file_for_each_job(tmp_path, monkeypatch):
+    """Each of its files is what the job takes, and what one starts from is made by another before it."""
+    for name in ("RADIOGRAPHS", "RUNS", "STORE"):
+        monkeypatch.setenv(name, f"/{name.lower()}")
+    blocks = re.findall(r"```yaml\n# (\S+)\.yaml\n(.*?)```", Path("docs/own-data.md").read_text(), re.DOTALL)
+    assert len(blocks) == 7
+    made = set()
+    for name, text in blocks:
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(text)
+        kind = next(kind for prefix, kind in KINDS.items() if name.startswith(prefix))
+        values = read_config(kind, path).model_dump(mode="json")
+        inputs = yaml.safe_dump({key: value for key, value in values.items() if key not in OUTPUTS})
+        assert set(re.findall(r"/runs/([\w-]+)", inputs)) <= made
+        made |= {Path(values[key]).name for key in OUTPUTS if values.get(key)}

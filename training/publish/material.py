@@ -35,7 +35,9 @@ class Material:
         """Those of `radiographs` that `maker` prepared. Raises BadConfigurationError where they will not do."""
         prepared = Rows.read(hands)
         if prepared.made_by != maker:
-            raise BadConfigurationError(f"{hands}: the hands were not prepared by the models of this release")
+            raise BadConfigurationError(
+                f"{hands}: the hands were not prepared by the models of this release, at its maximum_structure_change"
+            )
         measuring = [r for r in radiographs if r.part in MEASURED]
         rows = prepared.find([r.id for r in measuring])
         absent = [r.id for r, row in zip(measuring, rows, strict=True) if row < 0]
