@@ -143,7 +143,7 @@ def test_a_verdict_needs_three_seeds(tmp_path):
             for name, low in (("paced", 4), ("head", 9))
             for seed in seeds
         ]
-        write_report(tmp_path, outcomes, Plan(6, 16, 4, "calibration"))
+        write_report(tmp_path, outcomes, Plan(6, 16, 4, "calibration", 12))
         assert f"- all: it {said}.\n" in (tmp_path / "report.md").read_text()
 
 

@@ -59,6 +59,7 @@ class Plan:
     images_a_run: int
     images_a_step: int
     part: str
+    budget_hours: float
 
 
 def errors_of(outcomes: Sequence[Outcome]) -> dict[Key, Errors]:

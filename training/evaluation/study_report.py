@@ -33,7 +33,8 @@ def _report(outcomes: Sequence[Outcome], plan: Plan) -> Iterator[str]:
     hours = sum(outcome.cpu_seconds for outcome in outcomes) / HOURS_S
     yield "# Schedules of transfer learning"
     yield f"\n{len(outcomes)} of {plan.runs} runs are complete, each of {plan.images_a_run} images seen; they took"
-    yield f"{hours:.1f} hours of one core. MAE in months on the {plan.part} part, on radiographs by which nothing"
+    yield f"{hours:.1f} hours of one core, of {plan.budget_hours:g} that they may."
+    yield f"MAE in months on the {plan.part} part, on radiographs by which nothing"
     yield "was chosen, with 95% bootstrap intervals over seeds and radiographs; then the MAE of each seed. Intervals"
     yield f"over fewer than {FEWEST_SEEDS} seeds say little about others; over {FEWEST_SEEDS} they are a bit narrow.\n"
     yield from table(["arm", *cohorts], ([arm, *(_mae(errors.get((arm, c))) for c in cohorts)] for arm in arms))

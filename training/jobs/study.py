@@ -57,7 +57,7 @@ class StudyConfig(JobConfig):
     of its head for each. `validation_images` of the validation part choose among states of the weights. `reported` is
     the part that the figures are of: the calibration part, by which nothing is chosen (the test part stays unread), or,
     to choose a schedule by, those of the validation part that choose nothing else.
-    `runs_a_start` bounds what one start of the job does.
+    `runs_a_start` bounds what one start of the job does. `budget_cpu_hours` is what the report holds the time against.
     """
 
     source: Source
@@ -75,6 +75,7 @@ class StudyConfig(JobConfig):
     kept: Path
     out: Path
     runs_a_start: int | None = None
+    budget_cpu_hours: float = Field(12, gt=0)
 
     @model_validator(mode="after")
     def _comparable(self) -> Self:
@@ -147,7 +148,8 @@ def report(config: StudyConfig) -> None:
     images = total_images(_any_schedule(config))
     if outcomes:
         with claimed(config.out, wait=True):
-            write_report(config.out, outcomes, Plan(len(planned), images, config.fitting.batch_size, config.reported))
+            plan = Plan(len(planned), images, config.fitting.batch_size, config.reported, config.budget_cpu_hours)
+            write_report(config.out, outcomes, plan)
 
 
 def _any_schedule(config: StudyConfig) -> Sequence[Stage]:
