@@ -20,10 +20,12 @@ from safetensors.torch import save  # noqa: E402
 from services.cli import jobs_objects  # noqa: E402
 from services.core.domain.metrics import area_under_roc  # noqa: E402
 from tests.kills import kill_at_random, undisturbed  # noqa: E402
+from tests.training.staged import BACKBONE, taught  # noqa: E402
 from tests.web import answering  # noqa: E402
 from training.data.rows import Rows  # noqa: E402
 from training.jobs.together import TELLING  # noqa: E402
 from training.models.regressor import TransferNetwork  # noqa: E402
+from training.transfer.devices import Device  # noqa: E402
 
 SIDE = 64
 COUNT = 40
@@ -189,7 +191,12 @@ def test_two_machines_learn_what_one_does(project):
 
 
 def test_processes_that_train_together_have_one_network(tmp_path):
-    """Batch norms that each sees half of, and patience that ends stages: all go on alike, to the same bytes."""
+    """Batch norms that each sees half of, and patience that ends stages: all go on alike, to the same bytes.
+
+    Each had half of the images read by the teacher; together they have what it says of all.
+    """
+    torch.manual_seed(5)
+    torch.save({"model": TransferNetwork(BACKBONE, 3).state_dict()}, tmp_path / "teacher.pt")
     python = os.pathsep.join(p for p in sys.path if p)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": python}
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
@@ -199,6 +206,11 @@ def test_processes_that_train_together_have_one_network(tmp_path):
     read = [[(r["stage"], r.get("validation_mae_months")) for r in each["reports"]] for each in (first, second)]
     assert read[0] == read[1]
     assert len(read[0]) < 80, "patience ended no stage"
+    alone = taught(tmp_path, Device("cpu", "fp32")).outputs
+    assert alone.std() > 0
+    for each in (first, second):
+        np.testing.assert_allclose(each["said"], alone, atol=1e-4)
+    assert sorted(path.name for path in (tmp_path / "taught-by-2" / "lessons").iterdir()) == ["rank-0", "rank-1"]
 
 
 def test_imagenet_weights_come_from_timms_hub(project):
