@@ -25,7 +25,7 @@ from training.run.exits import BadConfigurationError
 LOG = logging.getLogger(__name__)
 SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".dcm")
 LIMITS: Final = Limits(maximum_bytes=256 * 2**20, maximum_pixels=100_000_000)
-NAMED: Final = 5
+NAMED: Final = 500
 SEX_WORDS: Final[dict[str, Sex]] = {
     "true": "male", "m": "male", "male": "male",
     "false": "female", "f": "female", "female": "female",
