@@ -87,6 +87,24 @@ def test_it_learns():
     assert learner.score > max(0.85, before + 0.1)
 
 
+@pytest.mark.parametrize("scenes", [True, False])
+def test_a_mask_moves_with_its_hand(scenes):
+    """In poses alone what is inside is bright and the rest dark, each time; among scenes it is not, in some."""
+    phase = Phase(64, 8, 8, 0.004)
+    learner = SegmenterLearner(
+        new_network(0), sources=[outlines(8)], selection=outlines(2, seed=1), phases=[phase], validate_every=8, seed=2,
+        scenes=scenes,
+    )  # fmt: skip
+    contrasts = [
+        float(image[mask > 0].mean() - image[mask == 0].mean())
+        for step in (1, 2, 3, 4)
+        for image, mask in zip(*learner.batch(step, phase), strict=True)
+        if mask.any()
+    ]
+    assert len(contrasts) > 24
+    assert (min(contrasts) > 0.25) != scenes
+
+
 def test_the_best_of_a_phase_is_kept_however_it_ends(monkeypatch):
     """The first validation of a phase takes the place of all before it, the others only if they are better."""
     told = iter([0.9, 0.95, 0.5, 0.1])

@@ -15,7 +15,7 @@ from torch import nn
 from services.core.domain.metrics import dice
 from services.core.domain.postprocess import hand_mask
 from services.core.domain.preprocess import resize
-from training.data.augment import apply_geometry, apply_intensity, store
+from training.data.augment import apply_geometry, apply_intensity, draw_change, store
 from training.data.rows import as_bytes
 from training.data.scenes import draw_scene_change, draw_surroundings
 from training.models.segmenter import FCDenseNet, segmentation_loss
@@ -73,7 +73,8 @@ class Outlines:
 class SegmenterLearner:
     """The learner of `training.run.steps`; the best weights on `selection` are in `best`.
 
-    Each of `sources` gives as many images to a batch as the others, whatever its size.
+    Each of `sources` gives as many images to a batch as the others, whatever its size. They are shown in other `scenes`
+    and files, or only in other poses.
     """
 
     def __init__(
@@ -85,7 +86,9 @@ class SegmenterLearner:
         phases: Sequence[Phase],
         validate_every: int,
         seed: int,
+        scenes: bool = True,
     ) -> None:
+        self.changed = scene if scenes else pose
         self.network = network.to(memory_format=torch.channels_last)
         self.sources, self.selection = tuple(sources), selection
         self.phases, self.validate_every, self.seed = tuple(phases), validate_every, seed
@@ -136,7 +139,7 @@ class SegmenterLearner:
         images, masks = [], []
         for place in range(phase.batch_size):
             outlines = self.sources[place % len(self.sources)]
-            image, mask = scene(*outlines.pair(int(rng.integers(len(outlines)))), rng)
+            image, mask = self.changed(*outlines.pair(int(rng.integers(len(outlines)))), rng)
             images.append(resize(image, height=phase.size_px, width=phase.size_px))
             masks.append(resize(mask, height=phase.size_px, width=phase.size_px) >= 0.5)
         return (
@@ -162,6 +165,13 @@ def scene(image: Image, mask: NDArray[np.bool_], rng: np.random.Generator) -> tu
     moved = apply_geometry(mask.astype(np.float32), change) >= 0.5
     surrounded = draw_surroundings(apply_intensity(apply_geometry(image, change), change), moved, rng)
     return store(surrounded, change), moved
+
+
+def pose(image: Image, mask: NDArray[np.bool_], rng: np.random.Generator) -> tuple[Image, NDArray[np.bool_]]:
+    """An image and its mask (S, S) in another pose and contrast."""
+    change = draw_change(rng, rotation_deg=20.0)
+    moved = apply_geometry(mask.astype(np.float32), change, nearest=True) >= 0.5
+    return apply_intensity(apply_geometry(image, change), change), moved
 
 
 def coarser(image: Image) -> Image:

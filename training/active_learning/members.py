@@ -33,7 +33,7 @@ def learn(
             return
         learner = SegmenterLearner(
             network, sources=[outlines], selection=selection, phases=plan.phases_of(number),
-            validate_every=plan.validate_every, seed=plan.member_seed(member) * 100 + number,
+            validate_every=plan.validate_every, seed=plan.member_seed(member) * 100 + number, scenes=plan.scenes,
         )  # fmt: skip
         with Journal(place, title=f"round {number}, member {member}", total=learner.steps) as journal:
             run_steps(learner, steps=learner.steps, checkpoint=Checkpoint(place / "last.pt"), journal=journal)

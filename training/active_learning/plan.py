@@ -20,7 +20,8 @@ class Plan:
 
     It has converged when its Dice on the selection has not risen by `least_gain` for `patience` rounds, or when it has
     `maximum_labels`. Members go on `from_previous` weights, as in the paper, or begin anew each round; the first round
-    takes the phases `first`, where there are some, since it begins with nothing.
+    takes the phases `first`, where there are some, since it begins with nothing. With `scenes` they learn from any
+    surroundings, exposure and file, which takes long, and else from other poses alone.
     """
 
     strategy: Name
@@ -37,6 +38,7 @@ class Plan:
     from_previous: bool = True
     size_px: Annotated[int, Field(ge=32, multiple_of=8)] = SEGMENT_PX
     first: tuple[Phase, ...] = ()
+    scenes: bool = True
 
     def __post_init__(self) -> None:
         if self.strategy in ("committee", "vote_entropy") and self.members < 2:
