@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from benchmarks.cases import read_grey8
 from benchmarks.direct import DirectChain
 from services.cam.pipeline import interpolation
-from services.cli.evaluate import SEXES
 from services.cli.tables import read_labels
 from services.core.domain.contracts import SEX_ORDER, Sex
 from services.core.domain.gates import Abstention
@@ -48,7 +47,7 @@ def activation(data: Path) -> Figures:
         hand = chain.hand(np.asarray(read_grey8(images / f"{id_}.jpg") / 255, np.float32), sizes.get(id_))
         if isinstance(hand, Abstention):
             continue
-        sex = SEXES[labels[id_].male]
+        sex = labels[id_].sex
         grid = chain.regress(hand.image[None, None])["activation"][0, SEX_ORDER.index(sex)]
         labelled = _on_hand(read_grey8(maps[id_]) > 0, sizes.get(id_), hand.crop, hand.image.shape)
         months, inside = lay(grid, hand.image.shape), hand.image > 0

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.negatives import noise, text_page
+from training.data.negatives import noise, text_page, tilted
 
 Grey8 = NDArray[np.uint8]
 
@@ -61,12 +61,7 @@ def shuffled_hand(grey: Grey8, index: int) -> Grey8:
 
 def turned_hand(grey: Grey8, angle_deg: float) -> Grey8:
     """A radiograph turned about its centre on a canvas that holds all of it; air comes in as the darkest grey."""
-    height, width = grey.shape
-    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle_deg, 1.0)
-    cosine, sine = abs(matrix[0, 0]), abs(matrix[0, 1])
-    size = (round(height * sine + width * cosine), round(height * cosine + width * sine))
-    matrix[:, 2] += ((size[0] - width) / 2, (size[1] - height) / 2)
-    return np.asarray(cv2.warpAffine(grey, matrix, size, borderValue=int(grey.min())), np.uint8)
+    return np.rint(tilted(grey.astype(np.float32), angle_deg, whole=True)).astype(np.uint8)
 
 
 def read_grey8(path: Path) -> Grey8:

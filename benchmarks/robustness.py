@@ -11,7 +11,6 @@ import numpy as np
 
 from benchmarks.cases import png, true_aspect
 from benchmarks.disturbances import DISTURBANCES, HARD
-from services.cli.evaluate import SEXES
 from services.cli.files import collect
 from services.cli.reading import Ask, Reading
 from services.cli.server import Server
@@ -102,7 +101,7 @@ def robustness(data: Path) -> Figures:
 async def _read(folder: Path, labels: Mapping[str, Label]) -> list[Reading]:
     """All radiographs of a folder, each with its sex, the numbers that gates held back included."""
     files = collect([folder])
-    asks = [Ask(sex=SEXES[labels[file.id].male], ungated=True) for file in files]
+    asks = [Ask(sex=labels[file.id].sex, ungated=True) for file in files]
     jobs = [Job(file, ask) for file, ask in zip(files, asks, strict=True)]
     async with reading_all(jobs, Server()) as readings:
         return [reading async for reading in readings]

@@ -19,7 +19,6 @@ from services.core.domain.contracts import Sex
 from services.core.domain.metrics import Figure
 
 Result = TypeVar("Result", Evaluation, ClassEvaluation)
-SEXES: Final[dict[bool | None, Sex]] = {True: "male", False: "female", None: "unknown"}
 TITLES: Final = {
     "mae_months": "MAE, months",
     "mae_ungated_months": "MAE with the gates off, months",
@@ -52,7 +51,7 @@ async def measure(
         if reading.classes:
             raise UsageError("the release tells classes apart: name the column of the labels with --label-column")
 
-    asks = [Ask(sex=sex or SEXES[item.label.male], ungated=True) for item in chosen]
+    asks = [Ask(sex=sex or item.label.sex, ungated=True) for item in chosen]
     readings = await _read(chosen, asks, sizes, server, check)
     result = evaluate(readings, [item.label for item in chosen])
     return _print(result, table_of, chosen, readings, as_json=as_json)

@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 
 from services.cli.files import InputFile
 from services.cli.usage import UsageError, printable
+from services.core.domain.contracts import Sex
 from services.core.domain.metrics import OLDEST_MONTHS
 
 Value = TypeVar("Value")
@@ -32,6 +33,11 @@ class Label:
 
     age_months: float
     male: bool | None
+
+    @property
+    def sex(self) -> Sex:
+        """As requests have it."""
+        return "unknown" if self.male is None else "male" if self.male else "female"
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ UNCOMPRESSED: Final = 100
 DARKEST: Final = 0.09
 """The share of its file's grey levels that a hand takes, in the darkest in twenty radiographs."""
 OVEREXPOSED: Final = 2.5
-"""What half as much exposure again makes of the grey levels of a hand that is grey in its file where it is darkest."""
+"""By how much the grey levels of a hand are multiplied at most before white cuts them off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +33,9 @@ class Lobe:
 class Change:
     """One drawn change; angles in degrees, shifts and shears as fractions of the side.
 
-    The image came from a file in which it was blurred (`blur`, a share of the long side), had this `resolution`, a
-    share of the side's pixels, took the share `grey_range` of all grey levels, and was compressed to `jpeg_quality`.
-    `noise` is that of the image, the file's over `grey_range`.
+    The image came from a file in which it was `overexposed`, blurred (`blur`, a share of the long side), had this
+    `resolution`, a share of the side's pixels, took the share `grey_range` of all grey levels, and was compressed to
+    `jpeg_quality`. `noise` is that of the image, the file's over `grey_range`.
     """
 
     mirror: bool
@@ -53,12 +53,14 @@ class Change:
     jpeg_quality: int = UNCOMPRESSED
     grey_range: float = 1.0
     blur: float = 0.0
+    overexposed: float = 1.0
     lobe: Lobe | None = None
 
     @property
     def stored_badly(self) -> bool:
         """Whether the file has changed more than the eye sees."""
-        return bool(self.noise or self.blur) or self.resolution < 1 or self.jpeg_quality < UNCOMPRESSED
+        worse = self.noise or self.blur or self.overexposed > 1
+        return bool(worse) or self.resolution < 1 or self.jpeg_quality < UNCOMPRESSED
 
 
 UNCHANGED: Final = Change(
@@ -94,7 +96,7 @@ def draw_storage(change: Change, rng: np.random.Generator, *, overexposed: float
     grey_range = float(np.exp(rng.uniform(np.log(DARKEST), 0)))
     return replace(
         change,
-        gain=change.gain * float(np.exp(rng.uniform(0, np.log(overexposed)))) if rng.random() < 0.2 else change.gain,
+        overexposed=float(np.exp(rng.uniform(0, np.log(overexposed)))) if rng.random() < 0.2 else 1.0,
         grey_range=grey_range,
         noise=float(rng.uniform(0, 0.05)) / grey_range if rng.random() < 0.4 else 0.0,
         blur=float(rng.uniform(0.001, 0.009)) if rng.random() < 0.3 else 0.0,
@@ -110,7 +112,7 @@ def badly_stored(radiograph: Image, rng: np.random.Generator) -> Image:
     """
     drawn = draw_storage(replace(UNCHANGED, noise_seed=int(rng.integers(2**31))), rng, overexposed=1.6)
     change = replace(drawn, noise=drawn.noise * drawn.grey_range, grey_range=1.0)
-    return np.clip(store(np.clip(radiograph * np.float32(change.gain), 0, 1), change), 0, 1)
+    return np.clip(store(radiograph, change), 0, 1)
 
 
 def _draw_lobe(rng: np.random.Generator) -> Lobe:
@@ -147,8 +149,10 @@ def apply_intensity(image: Image, change: Change) -> Image:
 
 
 def store(image: Image, change: Change) -> Image:
-    """(H, W) in [0, 1] as it comes back from a bad file: blurred, coarse, noisy, compressed, in this order."""
+    """(H, W) in [0, 1] as it comes back from a bad file: overexposed, blurred, coarse, noisy, compressed, in turn."""
     (height, width), result = image.shape, image
+    if change.overexposed > 1:
+        result = np.minimum(result * np.float32(change.overexposed), 1)
     if change.blur:
         result = np.asarray(cv2.GaussianBlur(result, (0, 0), change.blur * max(image.shape)), np.float32)
     if change.resolution < 1:

@@ -1,7 +1,7 @@
 """Exports, proves, calibrates and publishes one release: `python -m training.jobs.publish --config FILE`.
 
-The validation part and the calibration part, as they are and disturbed, set the limits of the gates, the calibration
-part fits the intervals; the test part is read once.
+The validation part and the calibration part set the limits of the gates, as they are and, where it is asked for,
+disturbed; the calibration part fits the intervals; the test part is read once.
 `release.png` in the folder `work` shows how well the release reads, and how often what it is sure of holds.
 """
 
