@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from services.core.adapters.model_repository import preprocessing_sha256
-from services.core.domain.gates import structure_change
+from services.core.domain.gates import contrast, mask_certainty, structure_change
 from services.core.domain.polarity import inverted, is_negative, positive
 from services.core.domain.postprocess import hand_mask
 from services.core.domain.preprocess import (
@@ -58,6 +58,15 @@ def _masks(model: FCDenseNet, frames: Sequence[Image]) -> Iterator[tuple[Image, 
         for frame, probability in zip(chosen, logits.float().sigmoid().numpy()[:, 0], strict=True):
             on_frame = uncrop_square(probability, whole(frame), height=frame.shape[0], width=frame.shape[1])
             yield on_frame, hand_mask(on_frame)
+
+
+def gated(frame: Image, probability: Image, mask: NDArray[np.bool_]) -> dict[str, np.float32]:
+    """What the gates before the reader look at in a frame (H, W), its probability and its mask, as served."""
+    return {
+        "fraction": np.float32(mask.mean()),
+        "certainty": np.float32(mask_certainty(probability, mask)),
+        "contrast": np.float32(contrast(positive(frame, mask))),
+    }
 
 
 def segmented_hand(frame: Image, mask: NDArray[np.bool_]) -> Image:

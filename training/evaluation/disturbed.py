@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy as np
 from services.core.domain.upright import TYPICALITY
 from training.data.radiographs import Radiograph, report_missing
 from training.data.rows import Column, Rows
-from training.evaluation.gating import BEFORE_READING, Figures, Image, Preparing, Values, fill
+from training.evaluation.gating import BEFORE_READING, Figures, Image, Preparing, Sample, Values, fill
 from training.evaluation.measure import OnnxModel
 from training.evaluation.typicality import NAMES
 from training.run.advance import Advance
@@ -23,24 +22,13 @@ COLUMNS: Final[dict[str, Column]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Disturbed:
-    """Some radiographs that no network learnt from, at most `count`: half of them tilted, half badly stored.
-
-    Figures are kept in `folder`, of which `made_by` says what they depend on beside the radiographs and the reader;
-    those of anything else are made anew.
-    """
-
-    radiographs: Sequence[Radiograph]
-    count: int
-    seed: int
-    folder: Path
-    made_by: str
+class Disturbed(Sample):
+    """Some radiographs that no network learnt from, at most `count`: half of them tilted, half badly stored."""
 
     @property
     def chosen(self) -> list[Radiograph]:
         """Those that are drawn."""
-        order = np.random.default_rng(self.seed).permutation(len(self.radiographs))
-        return [self.radiographs[index] for index in order[: self.count]]
+        return [self.radiographs[index] for index in self.order[: self.count]]
 
     def figures(self, prepare: Preparing, reader: OnnxModel, *, said_by: str, advance: Advance) -> list[Figures]:
         """TYPICALITY (N, m) and BEFORE_READING (N,) of each of KINDS, of those in which there is a hand.

@@ -13,8 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from services.core.domain.gates import GateThresholds, Reason, TypicalityLimit, contrast, mask_certainty
-from services.core.domain.polarity import positive
+from services.core.domain.gates import GateThresholds, Reason, TypicalityLimit
 from services.core.domain.preprocess import HAND_PX, to_frame
 from services.core.domain.upright import TYPICALITY
 from services.core.errors import InvalidRadiographError
@@ -22,7 +21,7 @@ from training.data.augment import badly_stored
 from training.data.negatives import not_a_hand, tilted, turned
 from training.data.radiographs import Radiograph, report_missing
 from training.data.rows import Column, Rows
-from training.enhancement.hands import enhance, frame_masks, load_enhancer, load_segmenter, segmented_hand
+from training.enhancement.hands import enhance, frame_masks, gated, load_enhancer, load_segmenter, segmented_hand
 from training.evaluation.typicality import NAMES
 from training.models.enhancer import UNetGenerator
 from training.models.ensemble import Reader
@@ -64,13 +63,9 @@ class Preparing:
         frames = [to_frame(frame) for frame in frames]
         found = list(frame_masks(self.segmenter, frames))
         hands = np.stack([segmented_hand(frame, mask) for frame, (_, mask) in zip(frames, found, strict=True)])
-        figures = {
-            "fraction": [mask.mean() for _, mask in found],
-            "certainty": [mask_certainty(probability, mask) for probability, mask in found],
-            "contrast": [contrast(positive(frame, mask)) for frame, (_, mask) in zip(frames, found, strict=True)],
-        }
+        seen = [gated(frame, probability, mask) for frame, (probability, mask) in zip(frames, found, strict=True)]
         enhanced = enhance(self.enhancer, hands, maximum_structure_change=self.maximum_structure_change)[0]
-        return enhanced, {name: np.array(values, np.float32) for name, values in figures.items()}
+        return enhanced, {name: np.array([one[name] for one in seen]) for name in BEFORE_READING}
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +114,11 @@ CHANGES: Final[dict[str, Callable[[Image, np.random.Generator], Image]]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class FittingSets:
-    """Which radiographs the gates are fitted on: `count` for each of CHANGES, fewer where there are few; none twice.
+class Sample:
+    """Radiographs of which `count` are drawn by a seed, of each kind or in all.
 
-    Features are kept in `folder`, of which `made_by` says what they depend on beside the radiographs; those of
-    anything else are made anew.
+    What is made of them is kept in `folder`, of which `made_by` says what it depends on beside the radiographs; what is
+    of anything else is made anew.
     """
 
     radiographs: Sequence[Radiograph]
@@ -133,6 +128,16 @@ class FittingSets:
     made_by: str
 
     @property
+    def order(self) -> NDArray[np.intp]:
+        """All their indices, as they are drawn."""
+        return np.random.default_rng(self.seed).permutation(len(self.radiographs))
+
+
+@dataclass(frozen=True, slots=True)
+class FittingSets(Sample):
+    """Which radiographs the gates are fitted on: `count` for each of CHANGES, fewer where there are few; none twice."""
+
+    @property
     def each(self) -> int:
         """How many there are of each kind."""
         return max(1, min(self.count, len(self.radiographs) // len(CHANGES)))
@@ -140,8 +145,7 @@ class FittingSets:
     @property
     def chosen(self) -> NDArray[np.intp]:
         """Their indices."""
-        order = np.random.default_rng(self.seed).permutation(len(self.radiographs))
-        return order[: len(CHANGES) * self.each]
+        return self.order[: len(CHANGES) * self.each]
 
     def features(self, chain: Chain, advance: Advance) -> tuple[NDArray[np.float32], ...]:
         """Features of upright hands (a third tilted, a third badly stored), of turned hands and of what is no hand.

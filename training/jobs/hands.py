@@ -24,8 +24,6 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
-from services.core.domain.gates import contrast, mask_certainty
-from services.core.domain.polarity import positive
 from services.core.domain.preprocess import HAND_PX, crop_square, standardise, whole
 from services.core.errors import InvalidRadiographError
 from training.data.radiographs import Dataset, Radiograph, report_missing
@@ -34,6 +32,7 @@ from training.data.split import SHARES, Part
 from training.enhancement.hands import (
     enhance,
     frame_masks,
+    gated,
     load_enhancer,
     load_segmenter,
     made_by,
@@ -115,9 +114,7 @@ class Preparation:
         values = {
             "raw": as_bytes(crop_square(standardise(frame), whole(frame), size_px=HAND_PX)),
             "segmented": as_bytes(hand),
-            "fraction": np.float32(mask.mean()),
-            "certainty": np.float32(mask_certainty(probability, mask)),
-            "contrast": np.float32(contrast(positive(frame, mask))),
+            **gated(frame, probability, mask),
             "origin": np.uint64(radiograph.origin),
         }
         if self.enhancer is not None:
