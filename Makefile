@@ -11,6 +11,7 @@ TRITON ?= .venv-triton/triton/tritonserver
 HELM ?= .helm/helm
 PIP_AUDIT ?= .venv-audit/bin/pip-audit
 IMAGES_WANTED ?=
+TOGETHER := --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 .PHONY: help demo test test-training label-studio triton helm images bundle sbom audit charts cluster-test images-test lint format bench soak protos clean
 .DEFAULT_GOAL := help
