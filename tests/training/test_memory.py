@@ -20,7 +20,7 @@ from tests.models import hand_picture, write_repository  # noqa: E402
 from training.data.masks import read_masks  # noqa: E402
 from training.data.rows import Rows  # noqa: E402
 from training.evaluation.measure import OnnxModel, segmenter_dice  # noqa: E402
-from training.jobs import segmenter  # noqa: E402
+from training.jobs import segmenter, transfer  # noqa: E402
 from training.models.enhancer import UNetGenerator  # noqa: E402
 from training.models.segmenter import FCDenseNet  # noqa: E402
 from training.publish.material import Material  # noqa: E402
@@ -138,6 +138,34 @@ def test_a_segmenter_learns_from_outlines_on_disk(tmp_path):
         peaks.append(peak_bytes(lambda config=config: segmenter.run(config)))
         assert torch.load(out / "weights.pt", weights_only=True)["selection_dice"] >= 0
     assert peaks[2] - peaks[1] < (many - few) * picture.size * FLOAT_BYTES / 10
+
+
+def test_a_network_learns_from_hands_on_disk(tmp_path):
+    """From 64 hands as from 16: they stay mapped, and of a batch alone there are arrays."""
+    few, many = 16, 64
+    drawn = np.random.default_rng(0)
+    peaks = []
+    for count in (few, few, many):  # the first time other things are loaded as well
+        folder = tmp_path / str(len(peaks))
+        (folder / "images").mkdir(parents=True)
+        ids = [str(number) for number in range(count)]
+        for id_ in ids:
+            (folder / "images" / f"{id_}.png").touch()
+        parts = ["validation" if number < 4 else "train" for number in range(count)]  # of few, whole batches are read
+        (folder / "labels.csv").write_text("\n".join(["id,boneage,male", *(f"{id_},100,True" for id_ in ids)]))
+        (folder / "split.csv").write_text("\n".join(["id,part", *map(",".join, zip(ids, parts, strict=True))]))
+        prepared = Rows.make(folder / "hands", ids, {"raw": ((HAND_PX, HAND_PX), "uint8")}, made_by="test")
+        prepared.write(np.arange(count), raw=drawn.integers(1, 255, (count, HAND_PX, HAND_PX), dtype=np.uint8))
+        config = transfer.TransferConfig.model_validate({
+            "source": {"dataset": {"images": folder / "images", "labels": folder / "labels.csv",
+                                   "split": folder / "split.csv"}, "hands": folder / "hands", "images": "raw"},
+            "backbone": "mobilenetv3_small_050", "start_from": None, "target": {"kind": "age"}, "precision": "fp32",
+            "stages": [{"trainable": ["exit"], "images": 8, "learning_rate": 0.001}],
+            "fitting": {"batch_size": 2, "validate_every": 8, "seed": 1}, "out": folder / "out",
+        })  # fmt: skip
+        peaks.append(peak_bytes(lambda config=config: transfer.run(config)))
+        assert (folder / "out" / "weights.pt").exists()
+    assert peaks[2] - peaks[1] < (many - few) * HAND_BYTES / 10
 
 
 def test_hands_are_prepared_a_few_at_a_time(tmp_path):
