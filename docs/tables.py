@@ -4,7 +4,7 @@
 
 Settings in docs/operations.md and what docs/kubernetes.md takes from the charts are written always; the figures in
 README.md from what `make bench` wrote, those in docs/evaluation.md (`--full`) from what it wrote for the full release.
-How often intervals hold, by age, is in docs/evaluation.md for both.
+How often intervals hold, by age, and what disturbances cost is in docs/evaluation.md for both.
 """
 
 import argparse
@@ -31,6 +31,7 @@ FIGURES: Final = "figure", "value", "measured on"
 COVERAGE: Final = (
     "age, months", "n by predicted age", "covered", "median width", "n by reference age", "covered", "median width",
 )  # fmt: skip
+DISTURBANCES: Final = "disturbance", "MAE worse by", "of", "more abstained", "within bounds"
 Row = tuple[str, ...]
 
 
@@ -134,6 +135,26 @@ def robustness_rows(accuracy: dict[str, Any]) -> Iterator[Row]:
         yield "disturbances", value, f"{where}; not: {', '.join(lost) or 'none'}"
 
 
+def disturbances_table(accuracy: dict[str, Any], release: str) -> str:
+    """What each disturbance costs a release; nothing where it is not known."""
+    if not (disturbed := accuracy.get("robustness")):
+        return ""
+    before = disturbed["as it is"]
+    where = f"{before['n_total']} radiographs of the test part, {before['mae_ungated_months']:.1f} months as they are"
+    rows = [
+        (
+            name,
+            "no number" if record["worse_by"] is None else f"{record['worse_by']:+.0%}",
+            str(record["paired"]["n"]),
+            f"{record['more_abstained']:+.0%}",
+            "yes" if record["kept"] else "no",
+        )
+        for name, record in disturbed.items()
+        if record is not before
+    ]
+    return f"What it costs {release}, {where}:\n\n{markdown(DISTURBANCES, rows)}"
+
+
 def _cost(record: dict[str, Any]) -> str:
     """What a disturbance does to the MAE and to the share of abstentions."""
     worse = "no number" if record["worse_by"] is None else f"{record['worse_by']:+.0%}"
@@ -213,6 +234,8 @@ def main() -> None:
         "coverage": coverage_table(accuracy, "the embedded release"),
         "full": markdown(FIGURES, [*accuracy_rows(full)]) if full else "",
         "full-coverage": coverage_table(full, "the full release"),
+        "disturbances": disturbances_table(accuracy, "the embedded release"),
+        "full-disturbances": disturbances_table(full, "the full release"),
     }
     for name, table in tables.items():
         if table:

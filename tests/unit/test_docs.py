@@ -65,6 +65,22 @@ def test_exit_codes_are_those_of_the_jobs(tables):
     assert tables.replaced(page, "exits", tables.exits_table()) == page
 
 
+def test_what_a_disturbance_costs_stands_in_the_table(tables):
+    """Each but the radiographs as they are, with what was lost and whether that is within bounds."""
+    as_it_is = {"n_total": 300, "mae_ungated_months": 7.04, "worse_by": 0, "more_abstained": 0, "kept": True,
+                "paired": {"n": 300}}  # fmt: skip
+    noise = {"worse_by": 0.26, "more_abstained": 0.04, "kept": False, "paired": {"n": 298}}
+    lost = {"worse_by": None, "more_abstained": 0.99, "kept": False, "paired": {"n": 0}}
+    assert tables.disturbances_table({}, "a release") == ""
+    where, *table = tables.disturbances_table(
+        {"robustness": {"as it is": as_it_is, "noise": noise, "black": lost}}, "a release"
+    ).splitlines()
+    assert "300 radiographs of the test part, 7.0 months as they are" in where
+    rows = ["| noise | +26% | 298 | +4% | no |", "| black | no number | 0 | +99% | no |"]
+    assert table[-2:] == rows
+    assert len(table) == len(rows) + 3
+
+
 def test_every_method_is_named():
     """The page on the API names every service and method of the protos."""
     page = (ROOT / "docs" / "api.md").read_text()
