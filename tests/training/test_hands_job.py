@@ -15,6 +15,7 @@ from services.core.domain.preprocess import hand_image  # noqa: E402
 from tests.disks import small_disk  # noqa: E402
 from tests.kills import kill_at_random, undisturbed  # noqa: E402
 from tests.models import hand_picture  # noqa: E402
+from training.data.augment import badly_stored  # noqa: E402
 from training.data.radiographs import read_frame  # noqa: E402
 from training.data.rows import Rows  # noqa: E402
 from training.enhancement.hands import frame_masks, load_segmenter  # noqa: E402
@@ -145,6 +146,25 @@ def test_rows_of_another_model_are_not_mixed(project):
     assert refused.returncode == 64
     assert "made with other made_by" in refused.stderr
     assert (project / "hands" / "segmented.bin").read_bytes() == before
+
+
+def test_bad_files_are_prepared_as_serving_would_prepare_them(project):
+    """Each radiograph becomes the bad file that the seed and its name draw; in one folder all are the same seed's."""
+    command = config(project, badly_stored=3, enhancer=None)
+    assert ended(command).returncode == 0
+    prepared, segmenter = Rows.read(project / "hands"), load_segmenter(project / "segmenter.pt")
+    compared = 0
+    for number in np.flatnonzero(prepared.done):
+        frame = read_frame(project / "images" / f"{number}.png", None)
+        bad = badly_stored(frame, np.random.default_rng((3, *str(number).encode())))
+        ((_, mask),) = frame_masks(segmenter, [bad])
+        expected = np.rint(hand_image(bad, mask)[0] * 255)
+        np.testing.assert_allclose(prepared.columns["segmented"][number], expected, atol=1)
+        compared += not np.array_equal(frame, bad)
+    assert compared > COUNT / 2
+    for other in ({"badly_stored": 4}, {}):
+        refused = ended(config(project, enhancer=None, **other))
+        assert (refused.returncode, "made with other made_by" in refused.stderr) == (64, True)
 
 
 @pytest.mark.parametrize("name", ["segmenter.pt", "segmenter.onnx"])

@@ -14,7 +14,7 @@ from training.models.backbones import chain, create  # noqa: E402
 from training.models.regressor import TransferNetwork  # noqa: E402
 from training.run.exits import BadConfigurationError  # noqa: E402
 from training.transfer.devices import Device  # noqa: E402
-from training.transfer.images import Examples, Sampler  # noqa: E402
+from training.transfer.images import BAD_FILES_SHARE, Examples, Sampler, Stored  # noqa: E402
 from training.transfer.learner import Fitting, Lessons, StagedLearner  # noqa: E402
 from training.transfer.stages import Stage  # noqa: E402
 from training.transfer.target import AgeTarget, CategoryTarget, area_under_roc  # noqa: E402
@@ -302,3 +302,23 @@ def test_area_under_roc_counts_pairs(pairs):
         return
     right = [(a > b) + (a == b) / 2 for a in scores[positive] for b in scores[~positive]]
     assert area_under_roc(scores, positive) == pytest.approx(np.mean(right))
+
+
+def test_a_third_of_what_is_augmented_comes_from_bad_files():
+    """Of those that have one, drawn with the rest of the change; what measures and teaches stays as it is."""
+    good, bad = examples(4), np.full((3, SIDE, SIDE), 255, np.uint8)
+    rows = np.array([2, 0, -1, 1])
+    both = replace(good, bad_files=Stored(bad, rows))
+    keys = [(7, step) for step in range(300)]
+    same = np.array([[np.array_equal(both.augmented(i, k), good.augmented(i, k)) for k in keys] for i in range(4)])
+    assert same[2].all()
+    low, high = np.array([-4, 4]) * np.sqrt(BAD_FILES_SHARE * (1 - BAD_FILES_SHARE) / len(keys)) + BAD_FILES_SHARE
+    assert all(low < share < high for share in 1 - same[[0, 1, 3]].mean(axis=1))
+    assert np.array_equal(both.augmented(3, keys[0]), both.augmented(3, keys[0]))
+    some = both.take(np.array([3, 2]))
+    assert np.array_equal(some.augmented(0, keys[1]), both.augmented(3, keys[1]))
+    np.testing.assert_array_equal(both.floats(np.arange(4)), good.floats(np.arange(4)))
+    assert both.digest() == good.digest()
+    others = [good, both, replace(good, bad_files=Stored(bad, rows[::-1].copy())),
+              replace(good, bad_files=Stored(bad - 1, rows))]  # fmt: skip
+    assert len({each.digest(augmented=True) for each in others}) == len(others)

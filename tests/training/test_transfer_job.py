@@ -106,6 +106,26 @@ def test_two_classes_are_learnt_from_configuration_alone(project):
     assert cv2.imread(str(project / "run" / "curves.png")).shape[0] > 300
 
 
+def test_a_network_learns_from_bad_files_too(project):
+    """Discs are dark in files that are bad, and one hand has none: it learns these as well as the good ones."""
+    hands = Rows.read(project / "hands")
+    images = 255 - np.array(hands.columns["raw"])
+    bad = Rows.make(project / "bad", list(hands.ids), {"raw": ((SIDE, SIDE), "uint8")}, made_by="bad files")
+    bad.write(np.arange(1, COUNT), raw=images[1:])
+    stages = [{"trainable": [], "images": 320, "learning_rate": 0.02, "copies": 6, "cached": True}]
+    areas = {}
+    for name, files in (("good", None), ("both", str(project / "bad"))):
+        path = config(project, source=source(project, bad_files=files), stages=stages, out=str(project / name))
+        result = ended(path)
+        assert result.returncode == 0, result.stderr
+        network = TransferNetwork("mobilenetv3_small_050", 2).eval()
+        network.load_state_dict(weights(project / name))
+        with torch.inference_mode():
+            logits = network(torch.from_numpy(images[:, None].astype(np.float32) / 255))[0].numpy()
+        areas[name] = area_under_roc(logits[:, 1] - logits[:, 0], np.arange(COUNT) % 2 == 1)
+    assert areas["both"] > max(0.8, areas["good"] + 0.1)
+
+
 def test_a_network_learns_from_what_a_better_one_reads(project):
     """The teacher reads once, and its readings serve whoever goes on; another teacher reads anew."""
     longer = {"stages": [{"trainable": ["exit", "middle", "entry"], "images": 800, "learning_rate": 0.003}]}
@@ -278,6 +298,7 @@ def together(path, *options):
         ({"stages": [{"trainable": ["head"], "images": 64, "learning_rate": 0.1}]}, "stages.0.trainable.0"),
         ({"stages": [{"trainable": [], "images": 4, "learning_rate": 0.1}]}, "a batch of 8 images is more than"),
         ({"source": {"hands": "nowhere"}}, "holds no prepared images"),
+        ({"source": {"bad_files": "elsewhere"}}, "elsewhere holds no prepared images"),
         ({"side_pixels": 3}, "side_pixels"),
     ],
 )

@@ -2,7 +2,7 @@
 
 Without an enhancer in the configuration it stops after segmentation (what the enhancer is trained on). A radiograph
 that cannot be read, or that has no hand in it, is named in `failures.csv`, and jobs that read the hands leave it out.
-`hands.png` shows some of them.
+`hands.png` shows some of them. With `badly_stored`, a seed, each radiograph is first made into a bad file, as drawn.
 """
 
 import csv
@@ -26,8 +26,10 @@ from pydantic import Field
 
 from services.core.domain.preprocess import HAND_PX, crop_square, standardise, whole
 from services.core.errors import InvalidRadiographError
+from training.data.augment import badly_stored
 from training.data.radiographs import Dataset, Radiograph, report_missing
 from training.data.rows import ORIGIN, Column, Rows, as_bytes
+from training.data.scenes import drawing
 from training.data.split import SHARES, Part
 from training.enhancement.hands import (
     enhance,
@@ -63,22 +65,30 @@ Values = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """The files of the networks that prepare, and the gate's limit."""
+    """The files of the networks that prepare, the gate's limit, and the seed of bad files where these are wanted."""
 
     segmenter: Path
     enhancer: Path | None
     maximum_structure_change: float
+    badly_stored: int | None
 
     def loaded(self) -> "Preparation":
         """The networks themselves. Raises BadConfigurationError."""
         enhancer = load_enhancer(self.enhancer) if self.enhancer else None
-        return Preparation(load_segmenter(self.segmenter), enhancer, self.maximum_structure_change)
+        return Preparation(load_segmenter(self.segmenter), enhancer, self.maximum_structure_change, self.badly_stored)
+
+    def made_by(self) -> str:
+        """What prepared hands depend on beside the radiographs. Raises BadConfigurationError."""
+        clean = made_by(self.segmenter, self.enhancer, self.maximum_structure_change)
+        return clean if self.badly_stored is None else f"{clean} badly stored {self.badly_stored} {drawing()}"
 
 
 class HandsConfig(JobConfig):
     """Which radiographs, which models prepare their hands, and where they go.
 
-    Models are the `weights.pt` of a run, or published versions: files `model.onnx`, or their places in a store.
+    Models are the `weights.pt` of a run, or published versions: files `model.onnx`, or their places in a store. Where
+    `badly_stored` is a seed, each radiograph is prepared from one bad file that is drawn: what networks meet in serving
+    that these models have made of such a file, which no change to a prepared hand brings about.
     """
 
     dataset: Dataset
@@ -87,13 +97,14 @@ class HandsConfig(JobConfig):
     enhancer: Path | Published | None = None
     maximum_structure_change: float = Field(1.0, gt=0)
     parts: tuple[Part, ...] = tuple(SHARES)
+    badly_stored: int | None = Field(None, ge=0)
     processes: int = Field(2, ge=1)
 
     def models(self) -> Models:
         """The files of both; versions that lie in a store are copied from there, once."""
         found = [m.fetch(self.out) if isinstance(m, Published) else m for m in (self.segmenter, self.enhancer)]
         assert found[0] is not None
-        return Models(found[0], found[1], self.maximum_structure_change)
+        return Models(found[0], found[1], self.maximum_structure_change, self.badly_stored)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +114,13 @@ class Preparation:
     segmenter: FCDenseNet
     enhancer: UNetGenerator | None
     maximum_structure_change: float
+    badly_stored: int | None
 
     def values(self, radiograph: Radiograph) -> Values:
         """One row of every column. Raises InvalidRadiographError where there is no radiograph or no hand in it."""
         frame = radiograph.frame()
+        if self.badly_stored is not None:
+            frame = badly_stored(frame, np.random.default_rng((self.badly_stored, *radiograph.id.encode())))
         ((probability, mask),) = frame_masks(self.segmenter, [frame])
         if not mask.any():
             raise InvalidRadiographError("no hand was found", field="mask")
@@ -176,8 +190,7 @@ def run(config: HandsConfig) -> None:
     models.loaded()  # weights that are no segmenter's or enhancer's are told here, not by every process
     radiographs = [r for r in config.dataset.read() if r.part in config.parts]
     columns = SEGMENTED | (ENHANCED if models.enhancer else {})
-    maker = made_by(models.segmenter, models.enhancer, models.maximum_structure_change)
-    prepared = Rows.make(config.out, [r.id for r in radiographs], columns, made_by=maker)
+    prepared = Rows.make(config.out, [r.id for r in radiographs], columns, made_by=models.made_by())
     prepared.forget_all_but([r.origin for r in radiographs])
     missing = prepared.missing
     failures: dict[str, str] = {}

@@ -1,6 +1,7 @@
 """What networks learn from, and what they start as: prepared images with labels, and weights."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -17,7 +18,7 @@ from training.models.exported import EXPORTED, UNREADABLE, load_exported_reader
 from training.models.regressor import TransferNetwork
 from training.publish.kinds import kind_of
 from training.run.exits import BadConfigurationError
-from training.transfer.images import Examples
+from training.transfer.images import Examples, Stored
 from training.transfer.stages import Stage
 from training.transfer.target import AgeTarget, CategoryTarget, Target
 
@@ -29,25 +30,38 @@ HEAD_BIAS: Final = "head.bias"
 
 
 class Source(JobConfig):
-    """Labelled radiographs, the folder where `training.jobs.hands` put what it made of them, and the column to use."""
+    """Labelled radiographs, the folder where `training.jobs.hands` put what it made of them, and the column to use.
+
+    `bad_files` is another such folder, made with `badly_stored`: a third of what is augmented comes from there.
+    """
 
     dataset: Dataset
     hands: Path
+    bad_files: Path | None = None
     images: str = "enhanced"
     side_px: int = Field(224, ge=32)
 
 
 def examples(source: Source, radiographs: Sequence[Radiograph], target: Target) -> Examples:
     """Labelled images of some radiographs; those that were not prepared are left out, counted and named."""
-    prepared = Rows.read(source.hands)
-    if source.images not in prepared.columns:
-        raise BadConfigurationError(f"images: {source.hands} has no {source.images!r} but {list(prepared.columns)}")
+    prepared = _prepared(source, source.hands)
     rows = prepared.find([radiograph.id for radiograph in radiographs])
     absent = [radiograph.id for radiograph, row in zip(radiographs, rows, strict=True) if row < 0]
     report_missing(f"are not in {source.hands}", absent, of=len(radiographs))
     there = [radiograph for radiograph, row in zip(radiographs, rows, strict=True) if row >= 0]
     labels = np.array([_number(source, radiograph, target) for radiograph in there], np.float32)
-    return Examples(prepared.columns[source.images], rows[rows >= 0], labels, sex_columns(there), source.side_px)
+    found = Examples(prepared.columns[source.images], rows[rows >= 0], labels, sex_columns(there), source.side_px)
+    if source.bad_files is None:
+        return found
+    bad = _prepared(source, source.bad_files)
+    return replace(found, bad_files=Stored(bad.columns[source.images], bad.find([r.id for r in there])))
+
+
+def _prepared(source: Source, folder: Path) -> Rows:
+    prepared = Rows.read(folder)
+    if source.images not in prepared.columns:
+        raise BadConfigurationError(f"images: {folder} has no {source.images!r} but {list(prepared.columns)}")
+    return prepared
 
 
 def _number(source: Source, radiograph: Radiograph, target: Target) -> float:

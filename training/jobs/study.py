@@ -214,9 +214,14 @@ def _made_with(config: StudyConfig, unit: Unit, device: Device) -> str:
     dataset, start = config.source.dataset, config.start_from
     files = [dataset.labels, dataset.split, *([start] if isinstance(start, Path) else [])]
     whole = [config.model_dump(mode="json", include=fields), stages, asdict(unit), config.source.side_px,
-             device.precision, Rows.read(config.source.hands).made_by, start is None, drawing(),
-             *map(_digest, files)]  # fmt: skip
+             device.precision, *_hands(config), start is None, drawing(), *map(_digest, files)]  # fmt: skip
     return sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+
+
+def _hands(config: StudyConfig) -> list[str]:
+    """What the hands were made with, and those from bad files where there are any."""
+    folders = (config.source.hands, config.source.bad_files)
+    return [Rows.read(folder).made_by for folder in folders if folder is not None]
 
 
 @cache

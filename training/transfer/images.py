@@ -15,12 +15,33 @@ ROTATION_DEG: Final = 50.0
 """Beyond the 30 degrees by which a hand may be turned and still be read, so that these are not the rarest."""
 
 
+OF_FILES: Final = 3
+"""Tells the draw of the file from all else that is drawn by the same key."""
+BAD_FILES_SHARE: Final = 1 / 3
+"""How often what is augmented comes from a radiograph's bad file, where there is one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Images (M, S, S) uint8, which may be mapped from disk, and the row (N,) of each example; -1 where it has none."""
+
+    source: NDArray[np.uint8]
+    rows: NDArray[np.intp]
+
+    def digest(self) -> bytes:
+        """SHA-256 of the images and of which example each is."""
+        digest = sha256(self.rows.tobytes())
+        for row in self.rows[self.rows >= 0]:
+            digest.update(self.source[row].tobytes())
+        return digest.digest()
+
+
 @dataclass(frozen=True, slots=True)
 class Examples:
     """Labelled images: `rows` (N,) of `source` (M, S, S) uint8, which may be mapped from disk, at `side_px` pixels.
 
     Labels (N,) are float32, sexes (N,) are columns of `SEX_ORDER`. `change`, where there is one, is made to each stored
-    image as it is looked at.
+    image as it is looked at. `bad_files` are the same radiographs from bad files, which are seen in training alone.
     """
 
     source: NDArray[np.uint8]
@@ -29,6 +50,7 @@ class Examples:
     sexes: NDArray[np.int64]
     side_px: int
     change: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None = None
+    bad_files: Stored | None = None
 
     @classmethod
     def of(cls, images: NDArray[np.uint8], labels: NDArray[np.float32], sexes: NDArray[np.int64]) -> "Examples":
@@ -40,26 +62,45 @@ class Examples:
 
     def image(self, index: int) -> NDArray[np.float32]:
         """One image (side_px, side_px) in [0, 1], area averaged where it is stored larger."""
-        stored = np.asarray(self.source[self.rows[index]])
-        if self.change is not None:
-            stored = self.change(stored)
-        if stored.shape[0] != self.side_px:
-            stored = cv2.resize(stored, (self.side_px, self.side_px), interpolation=cv2.INTER_AREA)
-        return stored.astype(np.float32) / np.float32(255)
+        return self._seen(self.source[self.rows[index]])
+
+    def augmented(self, index: int, key: tuple[int, ...]) -> NDArray[np.float32]:
+        """One image (side_px, side_px) in [0, 1], or a third of the time its bad file's; changed as `key` draws it."""
+        change = draw_change(np.random.default_rng(key), rotation_deg=ROTATION_DEG)
+        return augment(self._file(index, key), change)
+
+    def _file(self, index: int, key: tuple[int, ...]) -> NDArray[np.float32]:
+        bad = self.bad_files
+        if bad is None or bad.rows[index] < 0 or np.random.default_rng((*key, OF_FILES)).random() >= BAD_FILES_SHARE:
+            return self.image(index)
+        return self._seen(bad.source[bad.rows[index]])
+
+    def _seen(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        seen = np.asarray(image) if self.change is None else self.change(np.asarray(image))
+        if seen.shape[0] != self.side_px:
+            seen = np.asarray(cv2.resize(seen, (self.side_px, self.side_px), interpolation=cv2.INTER_AREA), np.uint8)
+        return seen.astype(np.float32) / np.float32(255)
 
     def take(self, chosen: NDArray[np.intp]) -> "Examples":
         """Some of them."""
-        return replace(self, rows=self.rows[chosen], labels=self.labels[chosen], sexes=self.sexes[chosen])
+        bad = self.bad_files and Stored(self.bad_files.source, self.bad_files.rows[chosen])
+        of_them = {name: getattr(self, name)[chosen] for name in ("rows", "labels", "sexes")}
+        return replace(self, **of_them, bad_files=bad)
 
     def floats(self, indices: NDArray[np.intp]) -> NDArray[np.float32]:
         """Images (B, 1, side_px, side_px) in [0, 1], unchanged."""
         return np.stack([self.image(int(index)) for index in indices])[:, None]
 
-    def digest(self) -> str:
-        """SHA-256 of the stored images, the change to them and the size that they are seen at."""
+    def digest(self, *, augmented: bool = False) -> str:
+        """SHA-256 of the stored images, the change to them and the size that they are seen at.
+
+        Of what is `augmented` the bad files as well.
+        """
         digest = sha256(f"{self.side_px} {getattr(self.change, '__qualname__', None)}".encode())
         for row in self.rows:
             digest.update(self.source[row].tobytes())
+        if augmented and self.bad_files is not None:
+            digest.update(f"{BAD_FILES_SHARE}".encode() + self.bad_files.digest())
         return digest.hexdigest()
 
 
@@ -94,8 +135,3 @@ class Sampler:
         epoch, position = divmod(step - 1, per_epoch)
         order = np.random.default_rng((self.seed, epoch)).permutation(self.count)
         return order[position * self.batch_size : (position + 1) * self.batch_size]
-
-
-def augmented(image: NDArray[np.float32], key: tuple[int, ...]) -> NDArray[np.float32]:
-    """One image (S, S) in [0, 1], changed as drawn from `key`."""
-    return augment(image, draw_change(np.random.default_rng(key), rotation_deg=ROTATION_DEG))

@@ -18,7 +18,7 @@ from training.models.backbones import FLOWS
 from training.models.regressor import TransferNetwork
 from training.run.exits import BadConfigurationError
 from training.transfer.devices import Device
-from training.transfer.images import ROTATION_DEG, Examples, Sampler, augmented
+from training.transfer.images import ROTATION_DEG, Examples, Sampler
 from training.transfer.prefix import PrefixCache, fingerprint
 from training.transfer.stages import Stage
 
@@ -106,9 +106,7 @@ class Inputs:
             keys = [(self.sampler.seed, step, 2, int(slot)) for slot in slots]
         else:
             keys = [(COPIES_SEED, int(i), int(c)) for i, c in zip(indices, self._copy_numbers(step), strict=True)]
-        return np.stack([augmented(self.train.image(int(i)), key) for i, key in zip(indices, keys, strict=True)])[
-            :, None
-        ]
+        return np.stack([self.train.augmented(int(i), key) for i, key in zip(indices, keys, strict=True)])[:, None]
 
     def _compute(self, images: NDArray[np.float32]) -> Tensor:
         """The frozen flows' maps of images (b, 1, S, S)."""
@@ -132,8 +130,9 @@ class Inputs:
         """The file for what these frozen flows make of these images, and of nothing else."""
         assert self.cache is not None
         shape = tuple(self._compute(examples.floats(np.arange(1))).shape[1:])
+        images = examples.digest(augmented=bool(copies))
         changed_by = (augment_code(), ROTATION_DEG, COPIES_SEED) if copies else ()
-        key = fingerprint(self.frozen, "as computed", self.device.precision, copies, examples.digest(), changed_by)
+        key = fingerprint(self.frozen, "as computed", self.device.precision, copies, images, changed_by)
         rows = len(examples) * max(copies, 1)
         LOG.info("the frozen flows' maps of %d images are kept as %s", rows, key)
         return PrefixCache.open(self.cache, key, rows=rows, shape=shape, precision=self.device.precision)
@@ -144,4 +143,4 @@ def _forms(examples: Examples, rows: NDArray[np.intp], *, copies: int) -> NDArra
     if not copies:
         return examples.floats(rows)
     keys = [(COPIES_SEED, *divmod(int(row), copies)) for row in rows]
-    return np.stack([augmented(examples.image(key[1]), key) for key in keys])[:, None]
+    return np.stack([examples.augmented(key[1], key) for key in keys])[:, None]
