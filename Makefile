@@ -41,8 +41,8 @@ demo: $(VENV)/.serving ## Read the sample hands, or IMAGES=DIR, through the real
 	$(BIN)/boneage demo $(if $(IMAGES),--images $(IMAGES))
 
 test: $(VENV)/.test lint ## Check the code and run every test that this machine can run
-	$(BIN)/python -m pytest $(TOGETHER) --ignore-glob='tests/integration/*' --ignore-glob='tests/training/*'
-	$(BIN)/python -m pytest tests/integration
+	$(BIN)/python -m pytest $(TOGETHER) $(foreach part,contract integration training,--ignore-glob='tests/$(part)/*')
+	$(BIN)/python -m pytest tests/contract tests/integration
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TOGETHER) tests/training
 
 test-training: $(VENV)/.training test ## The same with torch, for the tests of the networks and the training

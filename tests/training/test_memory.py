@@ -141,8 +141,8 @@ def test_a_segmenter_learns_from_outlines_on_disk(tmp_path):
 
 
 def test_a_network_learns_from_hands_on_disk(tmp_path):
-    """From 64 hands as from 16: they stay mapped, and of a batch alone there are arrays."""
-    few, many = 16, 64
+    """From 400 hands as from 16: they stay mapped, and of a batch alone there are arrays."""
+    few, many = 16, 400
     drawn = np.random.default_rng(0)
     peaks = []
     for count in (few, few, many):  # the first time other things are loaded as well
@@ -165,7 +165,7 @@ def test_a_network_learns_from_hands_on_disk(tmp_path):
         })  # fmt: skip
         peaks.append(peak_bytes(lambda config=config: transfer.run(config)))
         assert (folder / "out" / "weights.pt").exists()
-    assert peaks[2] - peaks[1] < (many - few) * HAND_BYTES / 10
+    assert peaks[2] - peaks[1] < (many - few) * HAND_BYTES / 5  # a batch ahead, or not, is less
 
 
 def test_hands_are_prepared_a_few_at_a_time(tmp_path):

@@ -34,6 +34,8 @@ Network = TypeVar("Network", FCDenseNet, UNetGenerator)
 FASTEST_BATCH: Final = 2
 EXPORTED: Final = ".onnx"
 PROBE_PX: Final = 32
+BADLY_STORED: Final = "badly stored"
+"""Stands in what hands were made by where radiographs were disturbed before."""
 
 
 def frame_masks(model: FCDenseNet, frames: Sequence[Image]) -> Iterator[tuple[Image, NDArray[np.bool_]]]:

@@ -29,9 +29,9 @@ from services.core.errors import InvalidRadiographError
 from training.data.augment import badly_stored
 from training.data.radiographs import Dataset, Radiograph, report_missing
 from training.data.rows import ORIGIN, Column, Rows, as_bytes
-from training.data.scenes import drawing
 from training.data.split import SHARES, Part
 from training.enhancement.hands import (
+    BADLY_STORED,
     enhance,
     frame_masks,
     gated,
@@ -48,6 +48,7 @@ from training.publish.published import Published
 from training.run.exits import Interrupted
 from training.run.journal import Journal
 from training.run.steps import stop_requests
+from training.transfer.inputs import augment_code
 
 LOG = logging.getLogger(__name__)
 CHUNK: Final = 16
@@ -80,15 +81,15 @@ class Models:
     def made_by(self) -> str:
         """What prepared hands depend on beside the radiographs. Raises BadConfigurationError."""
         clean = made_by(self.segmenter, self.enhancer, self.maximum_structure_change)
-        return clean if self.badly_stored is None else f"{clean} badly stored {self.badly_stored} {drawing()}"
+        return clean if self.badly_stored is None else f"{clean} {BADLY_STORED} {self.badly_stored} {augment_code()}"
 
 
 class HandsConfig(JobConfig):
     """Which radiographs, which models prepare their hands, and where they go.
 
     Models are the `weights.pt` of a run, or published versions: files `model.onnx`, or their places in a store. Where
-    `badly_stored` is a seed, each radiograph is prepared from one bad file that is drawn: what networks meet in serving
-    that these models have made of such a file, which no change to a prepared hand brings about.
+    `badly_stored` is a seed, each radiograph's frame is first disturbed as a bad file would (one in eight stays as it
+    is): what networks meet in serving is what these models make of it, which no change to a prepared hand shows.
     """
 
     dataset: Dataset
@@ -97,7 +98,7 @@ class HandsConfig(JobConfig):
     enhancer: Path | Published | None = None
     maximum_structure_change: float = Field(1.0, gt=0)
     parts: tuple[Part, ...] = tuple(SHARES)
-    badly_stored: int | None = Field(None, ge=0)
+    badly_stored: int | None = Field(None, ge=0, strict=True)
     processes: int = Field(2, ge=1)
 
     def models(self) -> Models:

@@ -12,6 +12,7 @@ from pydantic import Field
 from services.core.domain.contracts import CONTRACTS
 from training.data.radiographs import Dataset, Radiograph, report_missing, sex_columns
 from training.data.rows import Rows
+from training.enhancement.hands import BADLY_STORED
 from training.jobs.command import JobConfig
 from training.models.backbones import PROBE_PX, StageMap
 from training.models.exported import EXPORTED, UNREADABLE, load_exported_reader
@@ -44,7 +45,7 @@ class Source(JobConfig):
 
 def examples(source: Source, radiographs: Sequence[Radiograph], target: Target) -> Examples:
     """Labelled images of some radiographs; those that were not prepared are left out, counted and named."""
-    prepared = _prepared(source, source.hands)
+    prepared = _prepared(source, source.hands, badly_stored=False)
     rows = prepared.find([radiograph.id for radiograph in radiographs])
     absent = [radiograph.id for radiograph, row in zip(radiographs, rows, strict=True) if row < 0]
     report_missing(f"are not in {source.hands}", absent, of=len(radiographs))
@@ -53,12 +54,21 @@ def examples(source: Source, radiographs: Sequence[Radiograph], target: Target) 
     found = Examples(prepared.columns[source.images], rows[rows >= 0], labels, sex_columns(there), source.side_px)
     if source.bad_files is None:
         return found
-    bad = _prepared(source, source.bad_files)
-    return replace(found, bad_files=Stored(bad.columns[source.images], bad.find([r.id for r in there])))
+    bad = _prepared(source, source.bad_files, badly_stored=True)
+    of_bad = bad.find([radiograph.id for radiograph in there])
+    if {radiograph.part for radiograph in there} == {"train"}:
+        lacking = [radiograph.id for radiograph, row in zip(there, of_bad, strict=True) if row < 0]
+        report_missing(f"are not in {source.bad_files}", lacking, of=len(there))
+        if len(lacking) == len(there):
+            raise BadConfigurationError(f"bad_files: none of these radiographs is in {source.bad_files}")
+    return replace(found, bad_files=Stored(bad.columns[source.images], of_bad))
 
 
-def _prepared(source: Source, folder: Path) -> Rows:
+def _prepared(source: Source, folder: Path, *, badly_stored: bool) -> Rows:
     prepared = Rows.read(folder)
+    if (BADLY_STORED in prepared.made_by) != badly_stored:
+        name, wrong = ("bad_files", "without") if badly_stored else ("hands", "with")
+        raise BadConfigurationError(f"{name}: {folder} was prepared {wrong} badly_stored")
     if source.images not in prepared.columns:
         raise BadConfigurationError(f"images: {folder} has no {source.images!r} but {list(prepared.columns)}")
     return prepared

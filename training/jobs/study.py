@@ -37,7 +37,7 @@ from training.run.room import whole
 from training.run.spent import SPENT, Spent
 from training.run.steps import run_steps
 from training.transfer.devices import AskedPrecision, Device, choose_device
-from training.transfer.images import Examples
+from training.transfer.images import BAD_FILES_SHARE, Examples
 from training.transfer.learner import Fitting, StagedLearner
 from training.transfer.stages import Stage, total_images
 from training.transfer.target import AgeTarget
@@ -220,8 +220,11 @@ def _made_with(config: StudyConfig, unit: Unit, device: Device) -> str:
 
 def _hands(config: StudyConfig) -> list[str]:
     """What the hands were made with, and those from bad files where there are any."""
-    folders = (config.source.hands, config.source.bad_files)
-    return [Rows.read(folder).made_by for folder in folders if folder is not None]
+    good, bad_files = Rows.read(config.source.hands), config.source.bad_files
+    if bad_files is None:
+        return [good.made_by]
+    bad = Rows.read(bad_files)
+    return [good.made_by, bad.made_by, sha256(bad.done.tobytes()).hexdigest(), str(BAD_FILES_SHARE)]
 
 
 @cache
