@@ -13,8 +13,6 @@ from training.data.augment import augment, draw_change
 
 ROTATION_DEG: Final = 50.0
 """Beyond the 30 degrees by which a hand may be turned and still be read, so that these are not the rarest."""
-
-
 OF_FILES: Final = 3
 """Tells the draw of the file from all else that is drawn by the same key."""
 BAD_FILES_SHARE: Final = 1 / 3
@@ -83,9 +81,9 @@ class Examples:
 
     def take(self, chosen: NDArray[np.intp]) -> "Examples":
         """Some of them."""
-        bad = self.bad_files and Stored(self.bad_files.source, self.bad_files.rows[chosen])
-        of_them = {name: getattr(self, name)[chosen] for name in ("rows", "labels", "sexes")}
-        return replace(self, **of_them, bad_files=bad)
+        bad_files = self.bad_files and replace(self.bad_files, rows=self.bad_files.rows[chosen])
+        rows, labels, sexes = self.rows[chosen], self.labels[chosen], self.sexes[chosen]
+        return replace(self, rows=rows, labels=labels, sexes=sexes, bad_files=bad_files)
 
     def floats(self, indices: NDArray[np.intp]) -> NDArray[np.float32]:
         """Images (B, 1, side_px, side_px) in [0, 1], unchanged."""
