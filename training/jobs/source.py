@@ -51,17 +51,21 @@ def examples(source: Source, radiographs: Sequence[Radiograph], target: Target) 
     report_missing(f"are not in {source.hands}", absent, of=len(radiographs))
     there = [radiograph for radiograph, row in zip(radiographs, rows, strict=True) if row >= 0]
     labels = np.array([_number(source, radiograph, target) for radiograph in there], np.float32)
-    found = Examples(prepared.columns[source.images], rows[rows >= 0], labels, sex_columns(there), source.side_px)
+    return Examples(prepared.columns[source.images], rows[rows >= 0], labels, sex_columns(there), source.side_px)
+
+
+def with_bad_files(source: Source, train: Examples) -> Examples:
+    """The same with what was made of their bad files, where the source has any; those without are counted and named."""
     if source.bad_files is None:
-        return found
-    bad = _prepared(source, source.bad_files, badly_stored=True)
-    of_bad = bad.find([radiograph.id for radiograph in there])
-    if {radiograph.part for radiograph in there} == {"train"}:
-        lacking = [radiograph.id for radiograph, row in zip(there, of_bad, strict=True) if row < 0]
-        report_missing(f"are not in {source.bad_files}", lacking, of=len(there))
-        if len(lacking) == len(there):
-            raise BadConfigurationError(f"bad_files: none of these radiographs is in {source.bad_files}")
-    return replace(found, bad_files=Stored(bad.columns[source.images], of_bad))
+        return train
+    bad, ids = _prepared(source, source.bad_files, badly_stored=True), Rows.read(source.hands).ids
+    learnt = [ids[row] for row in train.rows]
+    rows = bad.find(learnt)
+    lacking = [id_ for id_, row in zip(learnt, rows, strict=True) if row < 0]
+    report_missing(f"are not in {source.bad_files}", lacking, of=len(learnt))
+    if len(lacking) == len(learnt):
+        raise BadConfigurationError(f"bad_files: none of these radiographs is in {source.bad_files}")
+    return replace(train, bad_files=Stored(bad.columns[source.images], rows))
 
 
 def _prepared(source: Source, folder: Path, *, badly_stored: bool) -> Rows:

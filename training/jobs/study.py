@@ -27,7 +27,7 @@ from training.evaluation.study import ERRORS, Arm, Outcome, Plan
 from training.evaluation.study_report import write_report
 from training.jobs.begun import STATE
 from training.jobs.command import JobConfig, command
-from training.jobs.source import Hub, Source, examples, network
+from training.jobs.source import Hub, Source, examples, network, with_bad_files
 from training.publish.digests import digest
 from training.run.checkpoint import Checkpoint
 from training.run.claim import claimed
@@ -172,7 +172,7 @@ def _run(config: StudyConfig, unit: Unit, folder: Path, radiographs: Sequence[Ra
     stages = config.schedules[unit.arm.schedule]
     learning = StagedLearner(
         network(config.backbone, config.start_from, unit.target, stages, seed=unit.seed),
-        train=parts["train"],
+        train=with_bad_files(source, parts["train"]),
         validation=parts["validation"].take(chooses),
         target=unit.target,
         stages=stages,

@@ -12,7 +12,7 @@ from training.evaluation.curves import draw_curves
 from training.jobs.begun import CONFIG, FREE, check_begun, keep_config
 from training.jobs.command import JobConfig, command
 from training.jobs.lessons import Teacher
-from training.jobs.source import Hub, Source, examples, network
+from training.jobs.source import Hub, Source, examples, network, with_bad_files
 from training.models.backbones import StageMap
 from training.publish.published import Published
 from training.run.checkpoint import Checkpoint, save_whole
@@ -81,7 +81,7 @@ def learner(config: TransferConfig, device: Device) -> StagedLearner:
     parts = {part: [r for r in radiographs if r.part == part] for part in ("train", "validation")}
     if empty := [part for part, members in parts.items() if not members]:
         raise BadConfigurationError(f"{config.source.dataset.split}: no radiograph is in {' or '.join(empty)}")
-    train = examples(config.source, parts["train"], config.target)
+    train = with_bad_files(config.source, examples(config.source, parts["train"], config.target))
     lessons = None if config.teacher is None else config.teacher.lessons(train, config.target, device, config.out)
     return StagedLearner(
         network(
