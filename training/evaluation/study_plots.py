@@ -35,10 +35,11 @@ def draw_maes(outcomes: Sequence[Outcome], path: Path) -> None:
             values = matrix(errors[arm, cohort])
             mean, low, high = interval(values)
             x = place + (index - (len(arms) - 1) / 2) * width
-            bar = axes.bar(x, mean, width * 0.92, color=f"C{index}", label=None if arm in labelled else arm)
+            axes.bar(x, mean, width * 0.92, color=f"C{index}", label=None if arm in labelled else arm)
             axes.errorbar(x, mean, [[mean - low], [high - mean]], color="0.2", lw=1, capsize=2)
             axes.plot([x] * len(values), values.mean(axis=1), ".", color="0.2", ms=3)
-            axes.bar_label(bar, fmt="%.1f", fontsize=6, padding=6)
+            top = max(high, *values.mean(axis=1))
+            axes.annotate(f"{mean:.1f}", (x, top), (0, 3), textcoords="offset points", ha="center", fontsize=6)
             labelled.add(arm)
     axes.set_xticks(range(len(cohorts)), cohorts)
     axes.set_ylabel("MAE, months")
