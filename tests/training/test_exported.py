@@ -19,6 +19,7 @@ from training.models.served import ServedReader, Typicality  # noqa: E402
 from training.publish.export import export  # noqa: E402
 from training.publish.kinds import kind_of  # noqa: E402
 from training.run.exits import BadConfigurationError  # noqa: E402
+from training.transfer.images import Examples  # noqa: E402
 from training.transfer.stages import Stage  # noqa: E402
 from training.transfer.target import AgeTarget, CategoryTarget  # noqa: E402
 
@@ -86,6 +87,10 @@ def test_a_file_of_another_network_is_refused(network, tmp_path):
 
 HEAD_ALONE = [Stage((), images=8, learning_rate=0.1)]
 BACKBONE = "mobilenetv3_small_050"
+SOME = Examples.of(
+    np.random.default_rng(2).integers(0, 256, (24, 64, 64), dtype=np.uint8),
+    np.zeros(24, np.float32), np.zeros(24, np.int64),
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +120,7 @@ def published(ages, tmp_path_factory):
 
 def test_a_published_reader_comes_back_with_its_head(ages, published):
     """A run that starts from it starts with its very readings."""
-    back = network(BACKBONE, published, AgeTarget(), HEAD_ALONE, seed=1).eval()
+    back = network(BACKBONE, published, AgeTarget(), HEAD_ALONE, seed=1, images=SOME).eval()
     hands = torch.rand(2, 1, 64, 64, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         torch.testing.assert_close(back(hands)[0], ages(hands)[0], atol=1e-4, rtol=1e-4)
@@ -124,15 +129,33 @@ def test_a_published_reader_comes_back_with_its_head(ages, published):
 def test_a_head_of_another_question_is_not_taken_over(published):
     """Three classes are no three sexes, though as many."""
     classes = CategoryTarget(("young", "old", "older"))
-    back = network(BACKBONE, published, classes, HEAD_ALONE, seed=1)
-    fresh = network(BACKBONE, None, classes, HEAD_ALONE, seed=1)
+    back = network(BACKBONE, published, classes, HEAD_ALONE, seed=1, images=SOME)
+    fresh = network(BACKBONE, None, classes, HEAD_ALONE, seed=1, images=SOME)
     assert torch.equal(back.head.weight, fresh.head.weight)
     assert not torch.equal(back.backbone.conv_stem.weight, fresh.backbone.conv_stem.weight)
 
 
-def test_what_a_published_version_has_lost_is_told(published):
-    """Without the statistics of its batch norms only the head can learn; another network's file is named."""
-    with pytest.raises(BadConfigurationError, match=r"only its head can learn, not head\+exit"):
-        network(BACKBONE, published, AgeTarget(), [Stage(("exit",), images=8, learning_rate=0.1)], seed=1)
+def test_all_of_a_published_reader_can_go_on_learning(ages, published):
+    """It begins with its very readings, in training too, where batch norms go by the batch, not by what they kept."""
+    images = SOME.floats(np.arange(len(SOME)))
+    back = network(
+        BACKBONE, published, AgeTarget(), [Stage(("exit",), images=8, learning_rate=0.1)], seed=1, images=SOME
+    )
+    with torch.inference_mode():
+        expected = ages(torch.from_numpy(images))[0]
+        torch.testing.assert_close(back.eval()(torch.from_numpy(images))[0], expected, atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(back.train()(torch.from_numpy(images))[0], expected, atol=1e-2, rtol=1e-2)
+
+
+def test_a_reader_that_lost_its_statistics_does_not_read_in_training(ages, published):
+    """Which is what they are taken again for: where the head alone learns they are not, and not needed."""
+    images = torch.from_numpy(SOME.floats(np.arange(len(SOME))))
+    back = network(BACKBONE, published, AgeTarget(), HEAD_ALONE, seed=1, images=SOME)
+    with torch.inference_mode():
+        assert (back.train()(images)[0] - ages(images)[0]).abs().max() > 0.1
+
+
+def test_another_networks_file_is_refused(published):
+    """It is named."""
     with pytest.raises(BadConfigurationError, match=r"resnet18 from .*is no export of this network"):
-        network("resnet18", published, AgeTarget(), HEAD_ALONE, seed=1)
+        network("resnet18", published, AgeTarget(), HEAD_ALONE, seed=1, images=SOME)

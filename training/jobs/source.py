@@ -1,6 +1,6 @@
 """What networks learn from, and what they start as: prepared images with labels, and weights."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal
@@ -8,6 +8,7 @@ from typing import Final, Literal
 import numpy as np
 import torch
 from pydantic import Field
+from torch import Tensor
 
 from services.core.domain.contracts import CONTRACTS
 from training.data.radiographs import Dataset, Radiograph, report_missing, sex_columns
@@ -15,7 +16,7 @@ from training.data.rows import Rows
 from training.enhancement.hands import BADLY_STORED
 from training.jobs.command import JobConfig
 from training.models.backbones import PROBE_PX, StageMap
-from training.models.exported import EXPORTED, UNREADABLE, load_exported_reader
+from training.models.exported import EXPORTED, UNREADABLE, load_exported_reader, restore_statistics
 from training.models.regressor import TransferNetwork
 from training.publish.kinds import kind_of
 from training.run.exits import BadConfigurationError
@@ -26,6 +27,8 @@ from training.transfer.target import AgeTarget, CategoryTarget, Target
 Hub = Literal["imagenet"]
 """In place of a file: what timm's hub has."""
 IMAGENET: Final = ".safetensors"
+STATISTICS_IMAGES: Final = 1024
+STATISTICS_BATCH: Final = 32
 HEAD: Final = "head."
 HEAD_BIAS: Final = "head.bias"
 
@@ -92,9 +95,13 @@ def network(
     stages: Sequence[Stage],
     *,
     seed: int,
+    images: Examples,
     stage_map: StageMap | None = None,
 ) -> TransferNetwork:
     """The network with the weights to start from; from a run or a version with other outputs, those before the head.
+
+    The export of a version leaves its batch norms without their statistics: where they are to learn, these are taken
+    of `images` again.
 
     Raises BadConfigurationError where they are another network's, or none that these stages can go on with, or where
     the backbone cannot be cut into flows; FailedError where the hub does not give them.
@@ -110,7 +117,9 @@ def network(
         elif start_from.suffix == IMAGENET:
             result.load_imagenet(start_from)
         elif start_from.suffix == EXPORTED:
-            _load_exported(result, start_from, target, stages)
+            _load_exported(result, start_from, target)
+            if any(stage.trainable for stage in stages):
+                restore_statistics(result, _spread(images))
         else:
             trained = torch.load(start_from, map_location="cpu", weights_only=True)["model"]
             if trained[HEAD_BIAS].shape != result.state_dict()[HEAD_BIAS].shape:  # another question: a head of its own
@@ -121,14 +130,14 @@ def network(
     return result
 
 
-def _load_exported(
-    result: TransferNetwork, path: Path, target: AgeTarget | CategoryTarget, stages: Sequence[Stage]
-) -> None:
-    if unfrozen := [stage.name for stage in stages if stage.trainable]:
-        raise ValueError(
-            f"a published version has lost the statistics of its batch norms, so that only its head can learn, not "
-            f"{', '.join(unfrozen)}; start from the weights.pt of its run"
-        )
+def _load_exported(result: TransferNetwork, path: Path, target: AgeTarget | CategoryTarget) -> None:
     kind = kind_of(target)
     example = torch.zeros(1, 1, PROBE_PX, PROBE_PX)
     load_exported_reader(result, path, example, contract=CONTRACTS[kind.model], scale=kind.scale, offset=kind.offset)
+
+
+def _spread(images: Examples) -> Iterator[Tensor]:
+    """Batches of up to `STATISTICS_IMAGES` of them, from first to last."""
+    chosen = np.linspace(0, len(images) - 1, min(len(images), STATISTICS_IMAGES)).astype(np.intp)
+    for start in range(0, len(chosen), STATISTICS_BATCH):
+        yield torch.from_numpy(images.floats(chosen[start : start + STATISTICS_BATCH]))

@@ -170,9 +170,10 @@ def _run(config: StudyConfig, unit: Unit, folder: Path, radiographs: Sequence[Ra
         raise BadConfigurationError(f"{unit.name}: the {config.reported} part leaves no radiograph to report on")
     fitting = replace(config.fitting, seed=unit.seed)
     stages = config.schedules[unit.arm.schedule]
+    train = with_bad_files(source, parts["train"])
     learning = StagedLearner(
-        network(config.backbone, config.start_from, unit.target, stages, seed=unit.seed),
-        train=with_bad_files(source, parts["train"]),
+        network(config.backbone, config.start_from, unit.target, stages, seed=unit.seed, images=train),
+        train=train,
         validation=parts["validation"].take(chooses),
         target=unit.target,
         stages=stages,

@@ -32,7 +32,7 @@ class TransferConfig(JobConfig):
     """Everything a run depends on; it goes whole into the model's card.
 
     `start_from` is ImageNet's weights (safetensors, or `imagenet` for those of timm's hub), the `weights.pt` of another
-    run, or a published version (a file `model.onnx`, or its place in a store), whose head alone can go on learning.
+    run, or a published version (a file `model.onnx`, or its place in a store).
     `stage_map` names the first block of the middle and of the exit flow, where another cut is wanted than the one by
     the size of the maps. What a `teacher` reads is imitated beside the labels. `kept` is where the maps of frozen flows
     are kept, for stages that want it.
@@ -90,6 +90,7 @@ def learner(config: TransferConfig, device: Device) -> StagedLearner:
             config.target,
             config.stages,
             seed=config.fitting.seed,
+            images=train,
             stage_map=config.stage_map,
         ),
         train=train,

@@ -1,5 +1,6 @@
 """Weights out of an exported version, so that training goes on from any release and needs no checkpoint of it."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Final
@@ -27,8 +28,9 @@ def load_exported(network: nn.Module, path: Path, example: Tensor, *, prefix: st
     """Give `network` the weights of the ONNX file that was exported from it, where its names begin with `prefix`.
 
     A batch norm that the export folded into the convolution before it comes back as that offset alone: the network
-    computes the same, but its statistics are gone, so that only a network in evaluation mode is what it was. `example`
-    (B, ...) is an input; it shows which batch norm follows which convolution.
+    computes the same, but its statistics are gone until `restore_statistics` takes them again: before that, only a
+    network in evaluation mode is what it was. `example` (B, ...) is an input; it shows which batch norm follows which
+    convolution.
 
     Raises ValueError where the file is of another network, OSError where there is none.
     """
@@ -49,6 +51,49 @@ def load_exported(network: nn.Module, path: Path, example: Tensor, *, prefix: st
     if wrong := [name for name in wanted if name not in found or found[name].shape != tuple(state[name].shape)]:
         raise ValueError(f"{path} is no export of this network: {len(wrong)} weights differ, {wrong[0]} first")
     network.load_state_dict(state | {name: torch.from_numpy(found[name]) for name in wanted})
+
+
+def restore_statistics(network: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Give every batch norm the mean and variance of what it takes in, and weights with which it does what it did.
+
+    In evaluation mode the network computes what it computed; in training, where a batch norm goes by the batch, it
+    does so too, as nearly as a batch is like all of `batches`. These are inputs (B, ...).
+    """
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    # Float64: a variance is the small difference of large sums.
+    sums = {norm: torch.zeros(3, norm.num_features, dtype=torch.float64) for norm in norms}
+
+    def seen(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        values = inputs[0].double().transpose(0, 1).flatten(1)
+        count = torch.full((len(values),), values.shape[1], dtype=torch.float64)
+        sums[norm] += torch.stack([count, values.sum(dim=1), values.square().sum(dim=1)]).cpu()
+
+    training, handles = network.training, [norm.register_forward_pre_hook(seen) for norm in norms]
+    try:
+        with torch.inference_mode():
+            network.eval()
+            for batch in batches:
+                network(batch)
+    finally:
+        network.train(training)
+        for handle in handles:
+            handle.remove()
+    for norm, (count, total, squares) in sums.items():
+        mean = total / count
+        variance = (squares / count - mean.square()).clamp(min=0)
+        _restate(norm, mean, variance)
+
+
+def _restate(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor) -> None:
+    """Other statistics, the same function."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    slope = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
+    with torch.no_grad():
+        norm.bias.add_(slope * (mean - norm.running_mean))
+        norm.weight.copy_(slope * (variance + norm.eps).sqrt())
+        norm.running_mean.copy_(mean)
+        norm.running_var.copy_(variance)
 
 
 def load_exported_reader(
