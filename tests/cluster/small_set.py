@@ -16,7 +16,7 @@ import numpy as np
 
 from training.data.split import read_split
 
-COUNTS: Final = {"train": 40, "validation": 12, "calibration": 102, "test": 12}
+COUNTS: Final = {"train": 100, "validation": 12, "calibration": 102, "test": 12}
 """No release is published with less than 100 radiographs to calibrate it with."""
 SEED: Final = 5
 
