@@ -60,13 +60,12 @@ def restore_statistics(network: nn.Module, batches: Iterable[Tensor]) -> None:
     does so too, as nearly as a batch is like all of `batches`. These are inputs (B, ...).
     """
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    # Float64: a variance is the small difference of large sums.
-    sums = {norm: torch.zeros(3, norm.num_features, dtype=torch.float64) for norm in norms}
+    sums: dict[nn.Module, Tensor] = {}
 
     def seen(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        values = inputs[0].double().transpose(0, 1).flatten(1)
-        count = torch.full((len(values),), values.shape[1], dtype=torch.float64)
-        sums[norm] += torch.stack([count, values.sum(dim=1), values.square().sum(dim=1)]).cpu()
+        values = inputs[0].double().transpose(0, 1).flatten(1)  # double: a variance is a small difference of large sums
+        count = torch.full_like(values[:, 0], values.shape[1])
+        sums[norm] = sums.get(norm, 0) + torch.stack([count, values.sum(dim=1), values.square().sum(dim=1)])
 
     training, handles = network.training, [norm.register_forward_pre_hook(seen) for norm in norms]
     try:
@@ -78,10 +77,11 @@ def restore_statistics(network: nn.Module, batches: Iterable[Tensor]) -> None:
         network.train(training)
         for handle in handles:
             handle.remove()
-    for norm, (count, total, squares) in sums.items():
-        mean = total / count
-        variance = (squares / count - mean.square()).clamp(min=0)
-        _restate(norm, mean, variance)
+    for norm in norms:
+        if norm in sums:
+            count, total, squares = sums[norm]
+            mean = total / count
+            _restate(norm, mean, (squares / count - mean.square()).clamp(min=0))
 
 
 def _restate(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor) -> None:
