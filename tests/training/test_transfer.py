@@ -10,11 +10,12 @@ from hypothesis.extra.numpy import arrays
 
 torch = pytest.importorskip("torch", reason="needs the training extra: pip install -e '.[training]'")
 
+from training.data.augment import augment, draw_change  # noqa: E402
 from training.models.backbones import chain, create  # noqa: E402
 from training.models.regressor import TransferNetwork  # noqa: E402
 from training.run.exits import BadConfigurationError  # noqa: E402
 from training.transfer.devices import Device  # noqa: E402
-from training.transfer.images import BAD_FILES_SHARE, Examples, Sampler, Stored  # noqa: E402
+from training.transfer.images import BAD_FILES_SHARE, GOOD_FILE, ROTATION_DEG, Examples, Sampler, Stored  # noqa: E402
 from training.transfer.learner import Fitting, Lessons, StagedLearner  # noqa: E402
 from training.transfer.stages import Stage  # noqa: E402
 from training.transfer.target import AgeTarget, CategoryTarget, area_under_roc  # noqa: E402
@@ -305,13 +306,19 @@ def test_area_under_roc_counts_pairs(pairs):
 
 
 def test_a_third_of_what_is_augmented_comes_from_bad_files():
-    """Of those that have one, drawn with the rest of the change; what measures and teaches stays as it is."""
+    """Of those that have one, in place of drawn ones, with the rest of the change; what measures stays as it is."""
     good, bad = examples(4), np.full((3, SIDE, SIDE), 255, np.uint8)
     rows = np.array([2, 0, -1, 1])
     both = replace(good, bad_files=Stored(bad, rows))
     keys = [(7, step) for step in range(300)]
-    same = np.array([[np.array_equal(both.augmented(i, k), good.augmented(i, k)) for k in keys] for i in range(4)])
-    assert same[2].all()
+
+    def from_good_file(index, key):
+        change = draw_change(np.random.default_rng(key), rotation_deg=ROTATION_DEG)
+        return augment(good.image(index), replace(change, **GOOD_FILE))
+
+    same = np.array([[np.array_equal(both.augmented(i, k), from_good_file(i, k)) for k in keys] for i in range(4)])
+    assert all(np.array_equal(both.augmented(2, key), good.augmented(2, key)) for key in keys)
+    assert 0.4 < same[2].mean() < 0.6
     low, high = np.array([-4, 4]) * np.sqrt(BAD_FILES_SHARE * (1 - BAD_FILES_SHARE) / len(keys)) + BAD_FILES_SHARE
     assert all(low < share < high for share in 1 - same[[0, 1, 3]].mean(axis=1))
     assert np.array_equal(both.augmented(3, keys[0]), both.augmented(3, keys[0]))

@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.augment import augment, draw_change
+from training.data.augment import UNCHANGED, augment, draw_change
 
 ROTATION_DEG: Final = 50.0
 """Beyond the 30 degrees by which a hand may be turned and still be read, so that these are not the rarest."""
@@ -17,6 +17,11 @@ OF_FILES: Final = 3
 """Tells the draw of the file from all else that is drawn by the same key."""
 BAD_FILES_SHARE: Final = 1 / 3
 """How often what is augmented comes from a radiograph's bad file, where there is one."""
+FILE: Final = ("overexposed", "blur", "resolution", "grey_range", "noise", "jpeg_quality")
+"""What a `Change` says of the file."""
+GOOD_FILE: Final[dict[str, Any]] = {name: getattr(UNCHANGED, name) for name in FILE}
+BAD_FILES: Final = f"{BAD_FILES_SHARE}, none drawn"
+"""Tells how bad files are learnt from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +68,17 @@ class Examples:
         return self._seen(self.source[self.rows[index]])
 
     def augmented(self, index: int, key: tuple[int, ...]) -> NDArray[np.float32]:
-        """One image (side_px, side_px) in [0, 1], or a third of the time its bad file's; changed as `key` draws it."""
-        change = draw_change(np.random.default_rng(key), rotation_deg=ROTATION_DEG)
-        return augment(self._file(index, key), change)
+        """One image (side_px, side_px) in [0, 1], changed as `key` draws it.
 
-    def _file(self, index: int, key: tuple[int, ...]) -> NDArray[np.float32]:
+        Where there is its bad file, that is shown a third of the time, in place of what is else drawn of bad files.
+        """
+        change = draw_change(np.random.default_rng(key), rotation_deg=ROTATION_DEG)
         bad = self.bad_files
-        if bad is None or bad.rows[index] < 0 or np.random.default_rng((*key, OF_FILES)).random() >= BAD_FILES_SHARE:
-            return self.image(index)
-        return self._seen(bad.source[bad.rows[index]])
+        if bad is None or bad.rows[index] < 0:
+            return augment(self.image(index), change)
+        of_bad_file = np.random.default_rng((*key, OF_FILES)).random() < BAD_FILES_SHARE
+        image = self._seen(bad.source[bad.rows[index]]) if of_bad_file else self.image(index)
+        return augment(image, replace(change, **GOOD_FILE))
 
     def _seen(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         seen = np.asarray(image) if self.change is None else self.change(np.asarray(image))
@@ -98,7 +105,7 @@ class Examples:
         for row in self.rows:
             digest.update(self.source[row].tobytes())
         if augmented and self.bad_files is not None:
-            digest.update(f"{BAD_FILES_SHARE}".encode() + self.bad_files.digest())
+            digest.update(BAD_FILES.encode() + self.bad_files.digest())
         return digest.hexdigest()
 
 
