@@ -100,7 +100,7 @@ def _staged(
     whole = len(train) // config.fitting.batch_size * config.fitting.batch_size
     stage = replace(stage, images=epochs * whole, patience=None)
     return StagedLearner(
-        network(config.backbone, config.weights, config.target, [stage], seed=config.fitting.seed, images=train),
+        network(config.backbone, config.weights, config.target, seed=config.fitting.seed, images=train),
         train=train,
         validation=validation,
         target=config.target,

@@ -1,6 +1,6 @@
 """Paced transfer learning: what is frozen stays frozen, what is kept is what would be computed, runs resume."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 
 torch = pytest.importorskip("torch", reason="needs the training extra: pip install -e '.[training]'")
 
-from training.data.augment import augment, draw_change  # noqa: E402
+from training.data.augment import UNCHANGED, augment, draw_change, draw_storage  # noqa: E402
 from training.models.backbones import chain, create  # noqa: E402
 from training.models.regressor import TransferNetwork  # noqa: E402
 from training.run.exits import BadConfigurationError  # noqa: E402
@@ -316,7 +316,17 @@ def test_a_third_of_what_is_augmented_comes_from_bad_files():
         change = draw_change(np.random.default_rng(key), rotation_deg=ROTATION_DEG)
         return augment(good.image(index), replace(change, **GOOD_FILE))
 
+    def from_bad_file(index, key):
+        change = draw_change(np.random.default_rng(key), rotation_deg=ROTATION_DEG)
+        image = bad[rows[index]].astype(np.float32) / np.float32(255)
+        return augment(image, replace(change, **GOOD_FILE))
+
     same = np.array([[np.array_equal(both.augmented(i, k), from_good_file(i, k)) for k in keys] for i in range(4)])
+    others = [(i, key) for i in (0, 1, 3) for j, key in enumerate(keys) if not same[i, j]]
+    assert all(np.array_equal(both.augmented(i, key), from_bad_file(i, key)) for i, key in others)
+    stored = [asdict(draw_storage(UNCHANGED, np.random.default_rng(seed))) for seed in range(50)]
+    as_it_came = asdict(UNCHANGED)
+    assert {name for one in stored for name in one if one[name] != as_it_came[name]} == set(GOOD_FILE)
     assert all(np.array_equal(both.augmented(2, key), good.augmented(2, key)) for key in keys)
     assert 0.4 < same[2].mean() < 0.6
     low, high = np.array([-4, 4]) * np.sqrt(BAD_FILES_SHARE * (1 - BAD_FILES_SHARE) / len(keys)) + BAD_FILES_SHARE

@@ -19,6 +19,7 @@ from safetensors.torch import save  # noqa: E402
 
 from services.cli import jobs_objects  # noqa: E402
 from services.core.domain.metrics import area_under_roc  # noqa: E402
+from services.core.runtime.settings import ModelSettings, read_settings  # noqa: E402
 from tests.kills import kill_at_random, undisturbed  # noqa: E402
 from tests.training.staged import BACKBONE, taught  # noqa: E402
 from tests.web import answering  # noqa: E402
@@ -201,6 +202,22 @@ def test_killed_at_random_it_ends_with_the_same_weights(project):
     whole, resumed = weights(project / "run"), weights(project / "killed")
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert (project / "run/figures.json").read_bytes() == (project / "killed/figures.json").read_bytes()
+
+
+def test_a_run_that_goes_on_from_a_version_with_all_flows_can_be_killed(project):
+    """It takes up the statistics that it began with, and ends with the same weights."""
+    embedded = read_settings(ModelSettings).model_repository / "boneage_regressor"
+    serving = max(embedded.glob("*/model.onnx"), key=lambda path: int(path.parent.name))
+    stages = [{"trainable": ["exit", "middle", "entry"], "images": 160, "learning_rate": 0.001}]
+    goes_on = {"backbone": "tf_efficientnet_lite0", "start_from": str(serving), "stages": stages}
+    seconds = undisturbed(command(config(project, **goes_on)), project / "run" / "tensorboard")
+    path = config(project, out=str(project / "killed"), **goes_on)
+    kill_at_random(command(path), project / "killed" / "tensorboard", within_s=seconds, times=1)
+    assert ended(path).returncode == 0
+    whole, resumed = weights(project / "run"), weights(project / "killed")
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    means = [value for name, value in whole.items() if name.endswith("running_mean")]
+    assert all(mean.any() for mean in means)
 
 
 def test_two_machines_learn_what_one_does(project):

@@ -1,5 +1,6 @@
 """What networks learn from, and what they start as: prepared images with labels, and weights."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,9 +22,9 @@ from training.models.regressor import TransferNetwork
 from training.publish.kinds import kind_of
 from training.run.exits import BadConfigurationError
 from training.transfer.images import Examples, Stored
-from training.transfer.stages import Stage
 from training.transfer.target import AgeTarget, CategoryTarget, Target
 
+LOG = logging.getLogger(__name__)
 Hub = Literal["imagenet"]
 """In place of a file: what timm's hub has."""
 IMAGENET: Final = ".safetensors"
@@ -36,7 +37,8 @@ HEAD_BIAS: Final = "head.bias"
 class Source(JobConfig):
     """Labelled radiographs, the folder where `training.jobs.hands` put what it made of them, and the column to use.
 
-    `bad_files` is another such folder, made with `badly_stored`: a third of what is augmented comes from there.
+    `bad_files` is another such folder, made with `badly_stored`: a third of what is augmented comes from there, and
+    no other bad files are drawn.
     """
 
     dataset: Dataset
@@ -92,42 +94,44 @@ def network(
     backbone: str,
     start_from: Path | Hub | None,
     target: AgeTarget | CategoryTarget,
-    stages: Sequence[Stage],
     *,
     seed: int,
-    images: Examples,
+    images: Examples | None,
     stage_map: StageMap | None = None,
 ) -> TransferNetwork:
     """The network with the weights to start from; from a run or a version with other outputs, those before the head.
 
-    The export of a version leaves its batch norms without their statistics: where they are to learn, these are taken
-    of `images` again.
+    The export of a version leaves its batch norms without statistics: these are taken of `images` again, unless there
+    are none, since a checkpoint has them.
 
-    Raises BadConfigurationError where they are another network's, or none that these stages can go on with, or where
-    the backbone cannot be cut into flows; FailedError where the hub does not give them.
+    Raises BadConfigurationError where they are another network's or where the backbone cannot be cut into flows;
+    FailedError where the hub does not give them.
     """
     torch.manual_seed(seed)
     try:
         result = TransferNetwork(backbone, target.outputs, stage_map=stage_map)
         result.flows()
-        if start_from is None:
-            return result
-        if isinstance(start_from, str):
-            result.load_from_hub()
-        elif start_from.suffix == IMAGENET:
-            result.load_imagenet(start_from)
-        elif start_from.suffix == EXPORTED:
-            _load_exported(result, start_from, target)
-            if any(stage.trainable for stage in stages):
-                restore_statistics(result, _spread(images))
-        else:
-            trained = torch.load(start_from, map_location="cpu", weights_only=True)["model"]
-            if trained[HEAD_BIAS].shape != result.state_dict()[HEAD_BIAS].shape:  # another question: a head of its own
-                trained |= {name: value for name, value in result.state_dict().items() if name.startswith(HEAD)}
-            result.load_state_dict(trained)
+        if start_from is not None:
+            _load(result, start_from, target)
     except UNREADABLE as error:
         raise BadConfigurationError(f"{backbone} from {start_from}: {error}") from error
+    if isinstance(start_from, Path) and start_from.suffix == EXPORTED and images is not None:
+        restore_statistics(result, _some(images))
     return result
+
+
+def _load(result: TransferNetwork, start_from: Path | Hub, target: AgeTarget | CategoryTarget) -> None:
+    if isinstance(start_from, str):
+        result.load_from_hub()
+    elif start_from.suffix == IMAGENET:
+        result.load_imagenet(start_from)
+    elif start_from.suffix == EXPORTED:
+        _load_exported(result, start_from, target)
+    else:
+        trained = torch.load(start_from, map_location="cpu", weights_only=True)["model"]
+        if trained[HEAD_BIAS].shape != result.state_dict()[HEAD_BIAS].shape:  # another question: a head of its own
+            trained |= {name: value for name, value in result.state_dict().items() if name.startswith(HEAD)}
+        result.load_state_dict(trained)
 
 
 def _load_exported(result: TransferNetwork, path: Path, target: AgeTarget | CategoryTarget) -> None:
@@ -136,8 +140,10 @@ def _load_exported(result: TransferNetwork, path: Path, target: AgeTarget | Cate
     load_exported_reader(result, path, example, contract=CONTRACTS[kind.model], scale=kind.scale, offset=kind.offset)
 
 
-def _spread(images: Examples) -> Iterator[Tensor]:
-    """Batches of up to `STATISTICS_IMAGES` of them, from first to last."""
-    chosen = np.linspace(0, len(images) - 1, min(len(images), STATISTICS_IMAGES)).astype(np.intp)
+def _some(images: Examples) -> Iterator[Tensor]:
+    """Batches (B, 1, S, S) of up to `STATISTICS_IMAGES` of them, from first to last, changed as in training."""
+    LOG.info("the statistics of batch norms are taken again")
+    chosen = np.linspace(0, len(images) - 1, min(len(images), STATISTICS_IMAGES)).astype(int).tolist()
     for start in range(0, len(chosen), STATISTICS_BATCH):
-        yield torch.from_numpy(images.floats(chosen[start : start + STATISTICS_BATCH]))
+        batch = [images.augmented(index, (index,)) for index in chosen[start : start + STATISTICS_BATCH]]
+        yield torch.from_numpy(np.stack(batch)[:, None])

@@ -172,7 +172,7 @@ def _run(config: StudyConfig, unit: Unit, folder: Path, radiographs: Sequence[Ra
     stages = config.schedules[unit.arm.schedule]
     train = with_bad_files(source, parts["train"])
     learning = StagedLearner(
-        network(config.backbone, config.start_from, unit.target, stages, seed=unit.seed, images=train),
+        network(config.backbone, config.start_from, unit.target, seed=unit.seed, images=train),
         train=train,
         validation=parts["validation"].take(chooses),
         target=unit.target,

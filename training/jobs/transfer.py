@@ -24,6 +24,7 @@ from training.transfer.learner import Fitting, StagedLearner
 from training.transfer.stages import Stage, total_images
 from training.transfer.target import AgeTarget, CategoryTarget, Target
 
+STATE: Final = "last.pt"
 ELSEWHERE: Final = FREE | {"device", "precision", "kept"}
 """What may differ where a run is gone on with on another machine."""
 
@@ -88,9 +89,8 @@ def learner(config: TransferConfig, device: Device) -> StagedLearner:
             config.backbone,
             config.weights,
             config.target,
-            config.stages,
             seed=config.fitting.seed,
-            images=train,
+            images=None if (config.out / STATE).exists() else train,
             stage_map=config.stage_map,
         ),
         train=train,
@@ -116,7 +116,7 @@ def run(config: TransferConfig) -> None:
         keep_config(config, config.out)
     steps = total_images(config.stages) // config.fitting.batch_size
     with Journal(config.out / f"rank-{rank}" if rank else config.out, title=config.backbone, total=steps) as journal:
-        checkpoint = Checkpoint(config.out / "last.pt", every_s=config.checkpoint_every_s, writes=not rank)
+        checkpoint = Checkpoint(config.out / STATE, every_s=config.checkpoint_every_s, writes=not rank)
         run_steps(learning, steps=steps, checkpoint=checkpoint, journal=journal, after=lambda _: learning.finished)
     if not rank:
         write_results(config.out, learning, config.target)

@@ -42,6 +42,8 @@ def load_exported(network: nn.Module, path: Path, example: Tensor, *, prefix: st
         offset = found.get(convolution + FOLDED_BIAS)
         if offset is None or f"{norm}.running_mean" in found:
             continue
+        if f"{norm}.running_mean" not in state or f"{norm}.weight" not in state:
+            raise ValueError(f"{path}: the batch norm {norm} has no weights or statistics of its own to take it back")
         epsilon = getattr(network.get_submodule(norm), "eps")  # noqa: B009 -- a Module's attributes are not typed
         found |= {
             f"{norm}.weight": np.full_like(offset, np.sqrt(1 + epsilon)), f"{norm}.bias": offset,
@@ -54,12 +56,14 @@ def load_exported(network: nn.Module, path: Path, example: Tensor, *, prefix: st
 
 
 def restore_statistics(network: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Give every batch norm the mean and variance of what it takes in, and weights with which it does what it did.
+    """Give batch norms without statistics the mean and variance of what they take in, and weights that do as before.
 
     In evaluation mode the network computes what it computed; in training, where a batch norm goes by the batch, it
-    does so too, as nearly as a batch is like all of `batches`. These are inputs (B, ...).
+    does so too, as nearly as a batch is like all of `batches`, which are inputs (B, ...).
     """
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d) and _has_none(module)]
+    if not norms:
+        return
     sums: dict[nn.Module, Tensor] = {}
 
     def seen(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -82,6 +86,12 @@ def restore_statistics(network: nn.Module, batches: Iterable[Tensor]) -> None:
             count, total, squares = sums[norm]
             mean = total / count
             _restate(norm, mean, (squares / count - mean.square()).clamp(min=0))
+
+
+def _has_none(norm: nn.BatchNorm2d) -> bool:
+    """Whether its statistics are those that it was made with, or that `load_exported` gave it."""
+    mean, variance = norm.running_mean, norm.running_var
+    return mean is not None and variance is not None and not mean.any() and bool((variance == 1).all())
 
 
 def _restate(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor) -> None:
