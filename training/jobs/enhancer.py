@@ -21,7 +21,7 @@ from training.data.split import SPLIT_CSV, read_split
 from training.enhancement.degrade import Shares, quality
 from training.enhancement.learner import EnhancerLearner
 from training.evaluation.curves import draw_curves
-from training.jobs.begun import check_begun, keep_config
+from training.jobs.begun import STATE, check_begun, keep_config
 from training.jobs.command import JobConfig, command
 from training.run.checkpoint import Checkpoint, save_whole
 from training.run.exits import BadConfigurationError
@@ -93,7 +93,7 @@ def run(config: EnhancerConfig) -> None:
     )  # fmt: skip
     keep_config(config, config.out)
     with Journal(config.out, title="enhancer", total=config.steps) as journal:
-        checkpoint = Checkpoint(config.out / "last.pt", every_s=config.checkpoint_every_s)
+        checkpoint = Checkpoint(config.out / STATE, every_s=config.checkpoint_every_s)
         run_steps(learner, steps=config.steps, checkpoint=checkpoint, journal=journal)
     save_whole({"model": learner.best, "selection_l1": learner.error}, config.out / "weights.pt")
     (config.out / "figures.json").write_text(json.dumps({"selection_l1": learner.error}) + "\n")

@@ -26,7 +26,7 @@ from training.data.rows import Column, Rows, as_bytes
 from training.data.split import MASK_TEST_CSV, read_ids, read_split
 from training.enhancement.hands import load_segmenter
 from training.evaluation.curves import draw_curves
-from training.jobs.begun import check_begun, keep_config
+from training.jobs.begun import STATE, check_begun, keep_config
 from training.jobs.command import JobConfig, command
 from training.models.segmenter import FCDenseNet
 from training.run.advance import advancing
@@ -101,7 +101,7 @@ def run(config: SegmenterConfig) -> None:
         validate_every=config.validate_every, seed=config.seed,
     )  # fmt: skip
     with Journal(config.out, title="segmenter", total=learner.steps) as journal:
-        checkpoint = Checkpoint(config.out / "last.pt", every_s=config.checkpoint_every_s)
+        checkpoint = Checkpoint(config.out / STATE, every_s=config.checkpoint_every_s)
         run_steps(learner, steps=learner.steps, checkpoint=checkpoint, journal=journal)
     save_whole({"model": learner.best, "selection_dice": learner.score}, config.out / "weights.pt")
     (config.out / "figures.json").write_text(json.dumps({"selection_dice": learner.score}) + "\n")

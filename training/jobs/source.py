@@ -116,7 +116,7 @@ def network(
     except UNREADABLE as error:
         raise BadConfigurationError(f"{backbone} from {start_from}: {error}") from error
     if isinstance(start_from, Path) and start_from.suffix == EXPORTED and images is not None:
-        restore_statistics(result, _some(images))
+        restore_statistics(result, _as_in_training(images))
     return result
 
 
@@ -140,7 +140,7 @@ def _load_exported(result: TransferNetwork, path: Path, target: AgeTarget | Cate
     load_exported_reader(result, path, example, contract=CONTRACTS[kind.model], scale=kind.scale, offset=kind.offset)
 
 
-def _some(images: Examples) -> Iterator[Tensor]:
+def _as_in_training(images: Examples) -> Iterator[Tensor]:
     """Batches (B, 1, S, S) of up to `STATISTICS_IMAGES` of them, from first to last, changed as in training."""
     LOG.info("the statistics of batch norms are taken again")
     chosen = np.linspace(0, len(images) - 1, min(len(images), STATISTICS_IMAGES)).astype(int).tolist()

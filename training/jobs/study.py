@@ -37,7 +37,7 @@ from training.run.room import whole
 from training.run.spent import SPENT, Spent
 from training.run.steps import run_steps
 from training.transfer.devices import AskedPrecision, Device, choose_device
-from training.transfer.images import BAD_FILES, Examples
+from training.transfer.images import BAD_FILES_MADE_WITH, Examples
 from training.transfer.learner import Fitting, StagedLearner
 from training.transfer.stages import Stage, total_images
 from training.transfer.target import AgeTarget
@@ -225,7 +225,7 @@ def _hands(config: StudyConfig) -> list[str]:
     if bad_files is None:
         return [good.made_by]
     bad = Rows.read(bad_files)
-    return [good.made_by, bad.made_by, sha256(bad.done.tobytes()).hexdigest(), BAD_FILES]
+    return [good.made_by, bad.made_by, sha256(bad.done.tobytes()).hexdigest(), BAD_FILES_MADE_WITH]
 
 
 @cache

@@ -9,7 +9,7 @@ import yaml
 from pydantic import Field
 
 from training.evaluation.curves import draw_curves
-from training.jobs.begun import CONFIG, FREE, check_begun, keep_config
+from training.jobs.begun import CONFIG, FREE, STATE, check_begun, keep_config
 from training.jobs.command import JobConfig, command
 from training.jobs.lessons import Teacher
 from training.jobs.source import Hub, Source, examples, network, with_bad_files
@@ -24,7 +24,6 @@ from training.transfer.learner import Fitting, StagedLearner
 from training.transfer.stages import Stage, total_images
 from training.transfer.target import AgeTarget, CategoryTarget, Target
 
-STATE: Final = "last.pt"
 ELSEWHERE: Final = FREE | {"device", "precision", "kept"}
 """What may differ where a run is gone on with on another machine."""
 

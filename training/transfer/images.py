@@ -20,8 +20,8 @@ BAD_FILES_SHARE: Final = 1 / 3
 FILE: Final = ("overexposed", "blur", "resolution", "grey_range", "noise", "jpeg_quality")
 """What a `Change` says of the file."""
 GOOD_FILE: Final[dict[str, Any]] = {name: getattr(UNCHANGED, name) for name in FILE}
-BAD_FILES: Final = f"{BAD_FILES_SHARE}, none drawn"
-"""Tells how bad files are learnt from."""
+BAD_FILES_MADE_WITH: Final = f"{BAD_FILES_SHARE}, none drawn"
+"""Tells, of what was made with bad files, how they were drawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ class Examples:
         for row in self.rows:
             digest.update(self.source[row].tobytes())
         if augmented and self.bad_files is not None:
-            digest.update(BAD_FILES.encode() + self.bad_files.digest())
+            digest.update(BAD_FILES_MADE_WITH.encode() + self.bad_files.digest())
         return digest.hexdigest()
 
 
