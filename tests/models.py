@@ -21,6 +21,7 @@ from services.core.adapters.publishing import publish_model, publish_release
 from services.core.adapters.store import Store
 from services.core.domain.contracts import CLASSIFIER, CONTRACTS, ENHANCER, REGRESSOR, SEGMENTER, SEX_ORDER
 from services.core.domain.gates import GateThresholds, Reason, TypicalityLimit
+from services.core.domain.preprocess import SEGMENT_PX
 from services.core.domain.release import ClassCalibration, IntervalCell, Release
 
 BIAS_MONTHS: Final = (100.0, 90.0, 95.0)
@@ -45,27 +46,37 @@ class Variations:
     inventing: bool = False
     least_typicality: float = 0.0
     least_top: float = -1.0
+    doubts_what_lies: bool = False
     half_width_months: float = HALF_WIDTH_MONTHS
     classes: bool = False
 
 
-def segmenter() -> onnx.ModelProto:
+def segmenter(*, doubts_what_lies: bool = False) -> onnx.ModelProto:
     """Probability of the hand: a steep sigmoid of the brightness about 0.25.
 
-    In a radiograph that is bright on the whole, a negative, only of the darkest bone.
+    In a radiograph that is bright on the whole, a negative, only of the darkest bone. One that `doubts_what_lies` finds
+    but the brightest bone, and is not certain of it, where no wrist comes in from below.
     """
+    rows = np.zeros((1, 1, SEGMENT_PX, 1), np.float32)
+    rows[:, :, : SEGMENT_PX // 4], rows[:, :, -SEGMENT_PX // 4 :] = -4, 4
     nodes = [
         helper.make_node("Sub", ["radiograph", "middle"], ["above"]),
         helper.make_node("Sub", ["darkest", "radiograph"], ["below"]),
         helper.make_node("ReduceMean", ["radiograph", "axes"], ["mean"], keepdims=1),
         helper.make_node("Greater", ["mean", "half"], ["negative"]),
         helper.make_node("Where", ["negative", "below", "above"], ["shown"]),
-        helper.make_node("Mul", ["shown", "slope"], ["logit"]),
+        helper.make_node("Mul", ["shown", "slope"], ["certain"]),
+        helper.make_node("Mul", ["radiograph", "rows"], ["weighed"]),
+        helper.make_node("ReduceMean", ["weighed", "axes"], ["wrist"], keepdims=1),
+        helper.make_node("Greater", ["wrist", "least"], ["upright"]),
+        helper.make_node("Sub", ["radiograph", "brightest"], ["doubtful"]),
+        helper.make_node("Where", ["upright", "certain", "doubtful"], ["logit"]),
         helper.make_node("Sigmoid", ["logit"], ["hand_probability"]),
     ]
     return _model(
         SEGMENTER, nodes, middle=np.float32(0.25), slope=np.float32(60), darkest=np.float32(0.15), half=np.float32(0.5),
-        axes=np.array([1, 2, 3]),
+        axes=np.array([1, 2, 3]), rows=rows, least=np.float32(0.05 if doubts_what_lies else -np.inf),
+        brightest=np.float32(0.75),
     )  # fmt: skip
 
 
@@ -147,7 +158,7 @@ def tiny_release(release_id: str = RELEASE_ID, *, version: int = 1, variations: 
 def write_repository(root: Path, variations: Variations | None = None) -> Path:
     """A model repository with one release, which is current."""
     chosen = variations or Variations()
-    publish_tiny(Store(str(root)), tiny_release(variations=chosen), inventing=chosen.inventing)
+    publish_tiny(Store(str(root)), tiny_release(variations=chosen), variations=chosen)
     return root
 
 
@@ -156,12 +167,14 @@ def publish_tiny(
     release: Release,
     *,
     private_key: Path | None = None,
-    inventing: bool = False,
+    variations: Variations | None = None,
     older_months: float = 0.0,
     current: bool = True,
 ) -> Release:
     """Publish a release, and those of its versions that the store lacks; its ages may be `older_months` too high."""
-    models = {SEGMENTER: segmenter(), ENHANCER: enhancer(inventing=inventing)}
+    chosen = variations or Variations()
+    models = {SEGMENTER: segmenter(doubts_what_lies=chosen.doubts_what_lies)}
+    models |= {ENHANCER: enhancer(inventing=chosen.inventing)}
     models |= {CLASSIFIER: classifier()} if release.classes else {REGRESSOR: regressor(older_months=older_months)}
     with TemporaryDirectory() as folder:
         for name, model in models.items():

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from services.core.domain.contracts import SEGMENTER
-from services.core.domain.gates import Abstention, GateThresholds, Reason, check_contrast, check_mask
+from services.core.domain.gates import Abstention, GateThresholds, Reason, check_contrast, check_mask, mask_certainty
 from services.core.domain.polarity import inverted, is_negative
 from services.core.domain.ports import Inference
 from services.core.domain.postprocess import hand_mask
@@ -22,6 +22,7 @@ from services.core.domain.preprocess import (
 )
 from services.core.domain.reading import ModelVersion
 from services.core.domain.release import Release
+from services.core.domain.upright import DOUBTFUL, QUARTERS, in_quarters
 from services.core.runtime.deadlines import Deadline
 from services.core.runtime.workers import Workers
 
@@ -44,6 +45,7 @@ class Found:
     probability: Image
     mask: Mask
     negative: bool
+    certainty: float
 
 
 class SegmentationPipeline:
@@ -58,7 +60,8 @@ class SegmentationPipeline:
     ) -> Segmentation:
         """Segment (H, W) pixels in [0, 1]; `true_shape` is their height and width before they were squashed.
 
-        A negative is segmented again as its positive, which the network knows better.
+        A negative is segmented again as its positive, and what the network doubts in each quarter turn: it knows
+        positives with their fingers up best.
         """
         model = ModelVersion(SEGMENTER, release.models[SEGMENTER])
         frame, batch = await self._workers.run(prepare, pixels, true_shape)
@@ -66,7 +69,13 @@ class SegmentationPipeline:
         if found.negative:
             positive = await self._workers.run(prepare_negative, frame)
             again = await self._workers.run(find, frame, await self._probability(model, positive, deadline))
-            found = again if again.negative else found
+            found, batch = (again, positive) if again.negative else (found, batch)
+        if found.certainty < DOUBTFUL:
+            turned = [
+                await self._workers.run(find, frame, await self._probability(model, view[None], deadline), quarter)
+                for quarter, view in zip(QUARTERS, in_quarters(batch), strict=True)
+            ]
+            found = max(found, *turned, key=lambda one: one.certainty)
         return await self._workers.run(conclude, frame, found, pixels.shape, release.gates, model)
 
     async def _probability(self, model: ModelVersion, batch: Image, deadline: Deadline) -> Image:
@@ -86,11 +95,12 @@ def prepare_negative(frame: Image) -> Image:
     return segmenter_input(inverted(frame))[None, None]
 
 
-def find(frame: Image, probability: Image) -> Found:
-    """The hand of a frame (h, w) from the network's probability (S, S)."""
-    on_frame = uncrop_square(probability, whole(frame), height=frame.shape[0], width=frame.shape[1])
+def find(frame: Image, probability: Image, quarter: int = 0) -> Found:
+    """The hand of a frame (h, w) from the network's probability (S, S), which saw it in that quarter turn."""
+    square = np.rot90(probability, -quarter)
+    on_frame = uncrop_square(square, whole(frame), height=frame.shape[0], width=frame.shape[1])
     mask = hand_mask(on_frame)
-    return Found(on_frame, mask, is_negative(frame, mask))
+    return Found(on_frame, mask, is_negative(frame, mask), mask_certainty(on_frame, mask))
 
 
 def conclude(

@@ -1,8 +1,8 @@
 """A client that never rests, run inside a pod: assesses radiographs and prints one line of JSON for each call.
 
 `steady.py ADDRESS CA FOLDER` makes one call after another through the client library, and beside it, as `raw`, the same
-without any second attempt. With `--busy` at the end it makes as many as it can, through the library, and asks for
-pictures, so that all services have work.
+without any second attempt. With `--busy` at the end it makes as many as it can, through the library, of the radiograph
+that is answered soonest, and asks for pictures, so that services far down the chain have as much work as they can get.
 """
 
 import asyncio
@@ -28,17 +28,22 @@ Requests = list[assessment_pb2.AssessRequest]
 
 
 async def call_on(kind: str, attempts: int, address: str, tls: Tls, requests: Requests, pause_s: float) -> None:
-    """Calls without end, each told."""
+    """Calls without end, each told; without a pause, at last those alone that were answered soonest."""
     channel = connect(address, SERVICE, tls=tls, attempts=attempts)
     stub = assessment_pb2_grpc.AssessmentServiceStub(channel)
+    answered: dict[int, float] = {}
     for number in itertools.count():
-        request, began = requests[number % len(requests)], time.time()
+        turn = number % len(requests)
+        if not pause_s and number >= len(requests) and answered:
+            turn = min(answered, key=lambda one: answered[one])
+        request, began = requests[turn], time.time()
         request.study_uid = f"{kind}.{number}"
         told: dict[str, object] = {"kind": kind, "at": round(began, 3)}
         try:
             with calling():
                 answer = await stub.Assess(request, timeout=DEADLINE_S)
             told |= {"release": answer.release}
+            answered.setdefault(turn, time.time() - began)
         except BoneageError as error:
             told |= {"failed": f"{type(error).__name__}: {error.reason}"}
         told["seconds"] = round(time.time() - began, 3)

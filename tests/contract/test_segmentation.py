@@ -9,7 +9,7 @@ import pytest
 
 from boneage.v1 import common_pb2, segmentation_pb2, segmentation_pb2_grpc
 from services.core.errors import InvalidRadiographError, InvalidRequestError, UnknownReleaseError
-from tests.models import RELEASE_ID, hand_picture, write_repository
+from tests.models import RELEASE_ID, Variations, hand_picture, write_repository
 from tests.serving import as_png, as_raw, channel_to, decode_png, refused, running
 
 Stub: TypeAlias = "segmentation_pb2_grpc.SegmentationServiceAsyncStub"
@@ -43,6 +43,19 @@ async def test_a_negative_is_segmented_as_its_positive(stub: Stub) -> None:
     one, other = [decode_png((await stub.Segment(request)).mask.png) for request in asked]
     assert ((other > 0) == (picture > 0.25)).mean() > 0.97
     assert ((one > 0) == (other > 0)).mean() > 0.99
+
+
+@pytest.mark.parametrize("quarter", [0, 1, 2, 3])
+async def test_what_the_model_doubts_is_segmented_in_quarter_turns(tmp_path: Path, quarter: int) -> None:
+    """Though it is certain of hands with their fingers up alone: however one lies, its mask is the upright one's."""
+    picture = hand_picture(640, 500)
+    lying = as_png(np.ascontiguousarray(np.rot90(picture, quarter)))
+    repository = write_repository(tmp_path, Variations(doubts_what_lies=True))
+    async with running("segmentation", model_repository=repository) as process, channel_to(process) as channel:
+        stub = segmentation_pb2_grpc.SegmentationServiceStub(channel)
+        reply = await stub.Segment(segmentation_pb2.SegmentRequest(radiograph=lying))
+    assert not reply.HasField("abstention")
+    assert ((np.rot90(decode_png(reply.mask.png), -quarter) > 0) == (picture > 0.25)).mean() > 0.97
 
 
 async def test_crop_is_the_square_around_the_mask(stub: Stub) -> None:

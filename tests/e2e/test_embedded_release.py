@@ -87,6 +87,27 @@ def test_real_radiographs_are_read_well(tmp_path):
     assert figures["mae_months"] < 12
 
 
+def test_turned_radiographs_are_read_as_upright_ones(tmp_path):
+    """Twenty of the test part on their side: as often as upright, in that turn, and to about the same age."""
+    from benchmarks.cases import png, true_aspect
+    from training.data.split import read_split
+
+    rsna = radiographs_folder() / "rsna-bone-age"
+    ids = [id_ for id_, part in read_split().items() if part == "test"][:20]
+    ages = []
+    for name, quarters in (("upright", 0), ("turned", 1)):
+        (tmp_path / name).mkdir()
+        for id_ in ids:
+            shown = np.ascontiguousarray(np.rot90(true_aspect(rsna, id_), quarters))
+            (tmp_path / name / f"{id_}.png").write_bytes(png(shown))
+        answers = [a for a in boneage("assess", tmp_path / name, "--json") if a["status"] == "OK"]
+        assert {answer["quarter_turns"] for answer in answers} == {-quarters % 4}
+        ages.append({Path(answer["path"]).stem: answer["age_months"] for answer in answers})
+    upright, turned = ages
+    assert len(turned) >= len(upright) - 1 >= 17
+    assert np.mean([abs(turned[id_] - upright[id_]) for id_ in turned.keys() & upright.keys()]) < 5
+
+
 def test_one_hand_reads_the_same_in_any_form(tmp_path):
     """A hand as JPEG with its size, as PNG and as four kinds of DICOM: ages within 4 months, and one status.
 

@@ -115,6 +115,8 @@ async def test_load_is_spread_over_all_tritons(tmp_path):
     """Four Tritons share it evenly, and one that comes later gets its share."""
     async with running_group(tmp_path, *tiny(tmp_path), tritons=4, instances=1) as group:
         cases = await prepared(group, [as_png(hand_picture())])
+        for server in group.tritons:  # a service serves once one is ready, and finds the others later
+            await soak.until_shared(group, cases, server, timeout_s=30)
         counts = await soak.spread(group, cases, calls=2 * CALLS)
         assert max(counts) <= 1.2 * min(counts)
         group.tritons[3].kill()

@@ -22,6 +22,7 @@ from services.core.domain.preprocess import (
     uncrop_square,
     whole,
 )
+from services.core.domain.upright import DOUBTFUL, QUARTERS
 from services.core.errors import InvalidRadiographError
 from training.models.enhancer import UNetGenerator
 from training.models.exported import load_exported
@@ -39,26 +40,36 @@ BADLY_STORED: Final = "badly stored"
 
 
 def frame_masks(model: FCDenseNet, frames: Sequence[Image]) -> Iterator[tuple[Image, NDArray[np.bool_]]]:
-    """Probability and mask, both on the frame, of each of `frames` (H, W) in [0, 1]; of negatives as of positives."""
-    for frame, (probability, mask) in zip(frames, _masks(model, frames), strict=True):
-        if is_negative(frame, mask):
-            ((again, mask_again),) = _masks(model, [inverted(frame)])
-            if is_negative(frame, mask_again):
-                yield again, mask_again
-                continue
-        yield probability, mask
+    """Probability and mask, both on the frame, of each of `frames` (H, W) in [0, 1].
+
+    Of negatives as of positives, and of those that lie as of those whose fingers are up: as served.
+    """
+    for frame, found in zip(frames, _masks(model, frames), strict=True):
+        best, shown = found, frame
+        if is_negative(frame, found[1]):
+            (again,) = _masks(model, [inverted(frame)])
+            if is_negative(frame, again[1]):
+                best, shown = again, inverted(frame)
+        if mask_certainty(*best) < DOUBTFUL:
+            turned = [one for quarter in QUARTERS for one in _masks(model, [shown], quarter=quarter)]
+            best = max(best, *turned, key=lambda one: mask_certainty(*one))
+        yield best
 
 
-def _masks(model: FCDenseNet, frames: Sequence[Image]) -> Iterator[tuple[Image, NDArray[np.bool_]]]:
+def _masks(
+    model: FCDenseNet, frames: Sequence[Image], *, quarter: int = 0
+) -> Iterator[tuple[Image, NDArray[np.bool_]]]:
+    """Probability and mask on each frame, which the network saw in that quarter turn."""
     model.eval()
     for start in range(0, len(frames), FASTEST_BATCH):
         chosen = frames[start : start + FASTEST_BATCH]
-        inputs = np.stack([segmenter_input(frame) for frame in chosen])
+        inputs = np.stack([np.rot90(segmenter_input(frame), quarter) for frame in chosen])
         batch = torch.from_numpy(inputs[:, None]).contiguous(memory_format=torch.channels_last)
         with torch.inference_mode(), cpu_autocast():
             logits = model(batch)
         for frame, probability in zip(chosen, logits.float().sigmoid().numpy()[:, 0], strict=True):
-            on_frame = uncrop_square(probability, whole(frame), height=frame.shape[0], width=frame.shape[1])
+            square = np.rot90(probability, -quarter)
+            on_frame = uncrop_square(square, whole(frame), height=frame.shape[0], width=frame.shape[1])
             yield on_frame, hand_mask(on_frame)
 
 

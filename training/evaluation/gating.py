@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from services.core.domain.preprocess import HAND_PX, to_frame
 from services.core.domain.upright import TYPICALITY
 from services.core.errors import InvalidRadiographError
 from training.data.augment import badly_stored
-from training.data.negatives import not_a_hand, tilted, turned
+from training.data.negatives import not_a_hand, shuffled, tilted, turned
 from training.data.radiographs import Radiograph, report_missing
 from training.data.rows import Column, Rows
 from training.enhancement.hands import enhance, frame_masks, gated, load_enhancer, load_segmenter, segmented_hand
@@ -35,6 +35,8 @@ LOG = logging.getLogger(__name__)
 Image = NDArray[np.float32]
 Figures = Mapping[str, NDArray[np.float32]]
 Values = dict[str, NDArray[Any]]
+Disturbance = Literal["tilted", "badly_stored"]
+"""What usual radiographs may be changed into, for limits that heed these as well."""
 Change = tuple[Radiograph, str, tuple[int, int]]
 """A radiograph, which of CHANGES happens to it, and what seeds that."""
 CHUNK: Final = 32
@@ -110,7 +112,9 @@ CHANGES: Final[dict[str, Callable[[Image, np.random.Generator], Image]]] = {
     "badly stored": badly_stored,
     "turned": turned,
     "no hand": not_a_hand,
+    "shuffled": shuffled,
 }
+"""What the gates are fitted on. Of what is no hand, shuffled patches are the hardest to tell, so most are those."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +175,7 @@ class FittingSets(Sample):
         unread = [ids[row] for row in rows.missing]
         report_missing("could not be read, and the gates are fitted without them", unread, of=len(chosen))
         upright, turns = of_kind <= kinds.index("badly stored"), of_kind == kinds.index("turned")
-        foreign = (of_kind == kinds.index("no hand")) & rows.columns["hand"]
+        foreign = (of_kind >= kinds.index("no hand")) & rows.columns["hand"]
         features = np.asarray(rows.columns["features"])
         found = tuple(features[rows.done & which] for which in (upright, turns, foreign))
         if not all(map(len, found)):
@@ -202,44 +206,53 @@ def _changed(radiograph: Radiograph, kind: str, seed: tuple[int, int]) -> Image 
         return None
 
 
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """Of usual radiographs, the share that a gate may refuse; of each disturbed kind that is heeded, its own.
+
+    Those of the gates that know what is no hand (`foreign`) and what is not upright (`turned`) are apart: what these
+    let through, no other gate refuses.
+    """
+
+    refused: float
+    foreign: float
+    turned: float
+    disturbed: Mapping[Disturbance, float]
+
+    def of(self, gate: str) -> float:
+        """Of usual radiographs, that of one of NAMES."""
+        return {"hand likeness": self.foreign, "uprightness": self.turned}.get(gate, self.refused)
+
+
 def thresholds(
     usual: Figures,
-    disturbed: Sequence[Figures],
+    disturbed: Mapping[Disturbance, Figures],
+    shares: Shares,
     *,
-    refused_share: float,
-    turned_share: float,
-    disturbed_share: float,
     maximum_interval_width_months: float,
     maximum_structure_change: float,
 ) -> GateThresholds:
-    """Limits that `refused_share` of usual radiographs and `disturbed_share` of each disturbed kind of them fail.
+    """Limits that so many of usual radiographs and of each disturbed kind of them fail, one gate at a time.
 
-    One gate at a time; of uprightness, which what is no hand fails as well, `turned_share` of the usual ones. Figures
-    are TYPICALITY (N, m) and BEFORE_READING (N,), N > 0; of disturbed kinds there may be none.
+    Figures are TYPICALITY (N, m) and BEFORE_READING (N,), N > 0; of disturbed kinds there may be none.
     """
+    allowed = [shares.disturbed[kind] for kind in disturbed]
 
-    def least(*values: NDArray[np.float32], share: float = refused_share) -> float:
+    def least(*values: NDArray[np.float32], share: float = shares.refused) -> float:
         """Of the usual ones and of each kind."""
-        shares = share, *(disturbed_share for _ in disturbed)
-        limits = [np.quantile(of_kind, at, method="lower") for of_kind, at in zip(values, shares, strict=True)]
-        return float(np.min(limits))
+        of_kinds = zip(values, (share, *allowed), strict=True)
+        return float(np.min([np.quantile(of_kind, at, method="lower") for of_kind, at in of_kinds]))
 
     def all_of(name: str) -> list[NDArray[np.float32]]:
-        return [figures[name] for figures in (usual, *disturbed)]
+        return [figures[name] for figures in (usual, *disturbed.values())]
 
     limits = tuple(
-        TypicalityLimit(
-            name,
-            least(
-                *(scores[:, column] for scores in all_of(TYPICALITY)),
-                share=turned_share if reason is Reason.NOT_UPRIGHT else refused_share,
-            ),
-            reason,
-        )
-        for column, (name, reason) in enumerate(zip(NAMES, REASONS, strict=True))
+        TypicalityLimit(name, least(*(scores[:, column] for scores in all_of(TYPICALITY)), share=shares.of(name)), why)
+        for column, (name, why) in enumerate(zip(NAMES, REASONS, strict=True))
     )
     fraction, *fractions = all_of("fraction")
-    largest = [fraction.max(), *(np.quantile(f, 1 - disturbed_share, method="higher") for f in fractions)]
+    most = [np.quantile(f, 1 - share, method="higher") for f, share in zip(fractions, allowed, strict=True)]
+    largest = [fraction.max(), *most]
     return GateThresholds(
         minimum_contrast=least(*all_of("contrast")) / 2,
         # A hand may be smaller on its plate than any that was seen; what it is, typicality tells.

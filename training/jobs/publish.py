@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -28,13 +28,13 @@ from training.data.radiographs import Radiograph, sex_columns
 from training.enhancement.hands import made_by as made_by_models
 from training.evaluation.calibration import LEVEL
 from training.evaluation.disturbed import Disturbed
-from training.evaluation.gating import BEFORE_READING, Chain, Figures, FittingSets, Preparing, thresholds
+from training.evaluation.gating import BEFORE_READING, Chain, Disturbance, Figures, FittingSets, Preparing, thresholds
 from training.evaluation.measure import OnnxModel
 from training.evaluation.typicality import fit_typicality
 from training.jobs.command import command
 from training.jobs.publish_config import PublishConfig
 from training.models.served import ServedReader, ServedSegmenter
-from training.publish.card import descent, origin
+from training.publish.card import descent, origin, origin_beside
 from training.publish.digests import code, digest
 from training.publish.kinds import Measured
 from training.publish.material import MEASURED, Material
@@ -88,10 +88,7 @@ def _publish(config: PublishConfig, store: Store, attempt: Attempt) -> None:
         raise BadConfigurationError(f"the store lacks that version of {', '.join(absent)}; or name its weights")
     preparing = config.segmenter or files[SEGMENTER], config.enhancer or files[ENHANCER]
     made_by = _made_by(config, preparing)
-    cards = {
-        name: origin(config.dataset, config.trained_with[name], seed=config.seed, licence_notice=config.notice)
-        for name in new
-    }
+    cards = {name: _origin(config, name) for name in new}
     cv2.setNumThreads(1)
     torch.manual_seed(config.seed)
     radiographs = config.dataset.read()
@@ -109,7 +106,7 @@ def _publish(config: PublishConfig, store: Store, attempt: Attempt) -> None:
         contract, path = CONTRACTS[kind.model], files[kind.model]
         reader, folder, said_by = OnnxModel(contract, path), config.work / "readings", f"{digest(path)} {code()}"
         outputs = readings(reader, material, folder, said_by=said_by, advance=advance)
-        disturbed = disturbing.figures(prepare, reader, said_by=said_by, advance=advance) if disturbing else []
+        disturbed = disturbing.figures(prepare, reader, said_by=said_by, advance=advance) if disturbing else {}
     values = outputs[contract.outputs[0].name]
     measured = {
         part: Measured(values[chosen], material.labels[chosen], material.sexes[chosen])
@@ -139,6 +136,13 @@ def _publish(config: PublishConfig, store: Store, attempt: Attempt) -> None:
     attempt.ended()
 
 
+def _origin(config: PublishConfig, model: str) -> dict[str, Any]:
+    """How new weights came to be: as the configuration says, or the card of the version that they are."""
+    if model not in config.trained_with:
+        return origin_beside(config.exported[model])
+    return origin(config.dataset, config.trained_with[model], seed=config.seed, licence_notice=config.notice)
+
+
 def _made_by(config: PublishConfig, preparing: Sequence[Path]) -> str:
     """What all that is kept in the folder `work` depends on beside the radiographs. Raises BadConfigurationError."""
     tables = config.dataset.labels, config.dataset.split, config.dataset.sizes
@@ -157,11 +161,12 @@ def _disturbing(
     config: PublishConfig, all_: Sequence[Radiograph], material: Material, made_by: str
 ) -> Disturbed | None:
     """The radiographs of GATING that the gates heed disturbed as well, if they shall."""
-    if config.disturbed_share is None:
+    if not config.disturbed_share:
         return None
     there, maker = set(material.ids), f"{made_by} {material.digest()}"
     gating = [r for r in all_ if r.part in GATING and r.id in there]
-    return Disturbed(gating, config.fitting_images, config.seed, config.work / "disturbed", maker)
+    kinds = tuple(config.disturbed_share)
+    return Disturbed(gating, config.fitting_images, config.seed, config.work / "disturbed", maker, kinds)
 
 
 def _proven(
@@ -174,7 +179,7 @@ def _proven(
 ) -> dict[str, Proven]:
     """The models with weights, exported; the reader's with scores of typicality fitted on radiographs of training.
 
-    A version that is published already must be this network's.
+    A version that is published already must be this network's; so must the file of one that gets another number.
     """
     kind, result = config.kind, dict[str, Proven]()
 
@@ -189,7 +194,7 @@ def _proven(
 
     for name in config.weights:
         advance.kept(0)
-        folder, published = config.work / name, files.get(name)
+        folder, published = config.work / name, files.get(name) or config.exported.get(name)
         kept = Proven.kept(folder, fitting.made_by, published or folder / WEIGHTS)
         if kept and name == kind.model:
             advance.kept(len(fitting.chosen))
@@ -205,16 +210,14 @@ def _proven(
 
 
 def _gates(
-    config: PublishConfig, material: Material, typicality: NDArray[np.float32], disturbed: Sequence[Figures]
+    config: PublishConfig, material: Material, typicality: NDArray[np.float32], disturbed: Mapping[Disturbance, Figures]
 ) -> GateThresholds:
     """The gates' limits, from scores of typicality (N, m) of all of `material` and the other figures of GATING."""
     chosen = material.of(*GATING)
     return thresholds(
         {TYPICALITY: typicality[chosen], **{name: material.numbers(name, chosen) for name in BEFORE_READING}},
         disturbed,
-        refused_share=config.refused_share,
-        turned_share=config.turned_share,
-        disturbed_share=config.disturbed_share or 0,
+        config.gate_shares,
         maximum_interval_width_months=config.maximum_interval_width_months,
         maximum_structure_change=config.maximum_structure_change,
     )

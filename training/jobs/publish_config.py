@@ -8,7 +8,9 @@ from pydantic import Field, model_validator
 from services.core.domain.contracts import ENHANCER, SEGMENTER
 from training.data.radiographs import Dataset
 from training.data.split import MASK_TEST_CSV, SPLIT_CSV
+from training.evaluation.gating import Disturbance, Shares
 from training.jobs.command import JobConfig
+from training.models.exported import EXPORTED
 from training.publish.card import NOTICE
 from training.publish.kinds import Kind, kind_of
 from training.publish.reader import Member
@@ -44,7 +46,9 @@ class PublishConfig(JobConfig):
     maximum_interval_width_months: float
     refused_share: float = Field(ge=0, le=1)
     turned_share: float = Field(ge=0, le=1)
-    disturbed_share: float | None = Field(None, gt=0, le=1)  # for networks that have learnt from tilted and bad files
+    foreign_share: float | None = Field(None, ge=0, le=1)  # refused_share where there is none
+    # Which are heeded, for networks that have learnt to read them.
+    disturbed_share: dict[Disturbance, Annotated[float, Field(gt=0, le=1)]] = Field(default_factory=dict)
     fitting_images: int = Field(ge=1)
     seed: int
     licence_notice: str | None = Field(None, min_length=1)  # for the cards; that of RSNA's radiographs is known
@@ -62,9 +66,10 @@ class PublishConfig(JobConfig):
             raise ValueError("an enhancement_study needs enhancer, the weights that it is of")
         if not set(self.versions) <= set(self.models):
             raise ValueError(f"versions may only name {', '.join(self.models)}")
-        if self.weights and self.notice is None:
+        if set(self.weights) & set(self.trained_with) and self.notice is None:
             raise ValueError("licence_notice does not say under which terms these weights may be used")
-        if unexplained := [name for name in self.weights if name not in self.trained_with]:
+        told = {*self.trained_with, *self.exported}
+        if unexplained := [name for name in self.weights if name not in told]:
             raise ValueError(f"trained_with does not say how {', '.join(unexplained)} was trained")
         return self
 
@@ -73,6 +78,18 @@ class PublishConfig(JobConfig):
         """Weights by model, of those models that have some here."""
         given = {SEGMENTER: self.segmenter, ENHANCER: self.enhancer, self.kind.model: self.reader}
         return {name: weights for name, weights in given.items() if weights is not None}
+
+    @property
+    def exported(self) -> dict[str, Path]:
+        """By model, those of the weights that are a published version's file, which stays as it is, to the byte."""
+        given = {SEGMENTER: self.segmenter, ENHANCER: self.enhancer}
+        return {name: path for name, path in given.items() if path is not None and path.suffix == EXPORTED}
+
+    @property
+    def gate_shares(self) -> Shares:
+        """How many radiographs the gates may refuse."""
+        foreign = self.refused_share if self.foreign_share is None else self.foreign_share
+        return Shares(self.refused_share, foreign, self.turned_share, self.disturbed_share)
 
     @property
     def notice(self) -> str | None:

@@ -1,5 +1,6 @@
 """What the card of a version says of how it was made."""
 
+import json
 import os
 import subprocess
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from typing import Any, Final
 
 import yaml
 
+from services.core.domain.release import CARD
 from training.data.radiographs import Dataset, Radiograph
 from training.data.split import split_hash
 from training.publish.reader import Member
@@ -18,6 +20,8 @@ NOTICE: Final = (
     "Weights trained on radiographs of the RSNA 2017 Pediatric Bone Age Challenge: for academic research, education "
     "and other non-commercial use; cite Halabi SS et al., Radiology 2018;290(2):498-503. Not a medical device."
 )
+
+ORIGIN: Final = ("trained_with", "seed", "data_sha256", "split_sha256", "licence_notice", "git_revision")
 
 
 def origin(dataset: Dataset, trained_with: Sequence[Path], *, seed: int, licence_notice: str | None) -> dict[str, Any]:
@@ -30,6 +34,29 @@ def origin(dataset: Dataset, trained_with: Sequence[Path], *, seed: int, licence
         "licence_notice": licence_notice,
         "git_revision": revision(),
     }
+
+
+def card_beside(exported: Path) -> dict[str, Any]:
+    """The card of the published version whose file this is; empty where there is none.
+
+    Raises BadConfigurationError where it cannot be read.
+    """
+    path = exported.with_name(CARD)
+    try:
+        return dict(json.loads(path.read_text())) if path.exists() else {}
+    except (OSError, ValueError, TypeError) as error:
+        raise BadConfigurationError(f"{path} is no card: {error}") from error
+
+
+def origin_beside(exported: Path) -> dict[str, Any]:
+    """What `origin` said of the published version whose file this is, as its card has it.
+
+    Raises BadConfigurationError where there is no such card.
+    """
+    card = card_beside(exported)
+    if "trained_with" not in card:
+        raise BadConfigurationError(f"trained_with does not say how {exported} was trained, nor does a card beside it")
+    return {key: card[key] for key in ORIGIN if key in card}
 
 
 def descent(members: Sequence[Member], learnt: Sequence[Radiograph]) -> dict[str, Any]:

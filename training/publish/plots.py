@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from training.run.room import whole
+from training.run.results import write_figure
 
 mpl.use("Agg")
 PANEL_INCHES: Final = 4.6
@@ -48,7 +48,7 @@ def draw_ages(
     _by_band(held, kinds, "coverage", "coverage_ci95")
     held.axhline(coverage["level"], color="0.3", lw=0.8)
     held.set(title=f"test part: {coverage['coverage']:.1%} of intervals hold the age", ylabel="share that holds it")
-    _save(figure, path)
+    write_figure(path, figure, dpi=110)
 
 
 def draw_classes(
@@ -82,7 +82,7 @@ def draw_classes(
     reliability.plot([given[bins == b].mean() for b in filled], [true[bins == b].mean() for b in filled], marker="o")
     reliability.set(xlabel="probability that is stated", ylabel="share that is of the class", aspect="equal",
                     title="test part: calibration of all classes")  # fmt: skip
-    _save(figure, path)
+    write_figure(path, figure, dpi=110)
 
 
 def _by_band(axes: Axes, groups: Mapping[str, Sequence[Figures]], value: str, interval: str) -> None:
@@ -109,8 +109,3 @@ def _panels(count: int, release: str) -> tuple[Figure, Sequence[Axes]]:
     figure = Figure((PANEL_INCHES * count, PANEL_INCHES), layout="constrained")
     figure.suptitle(f"release {release}")
     return figure, figure.subplots(1, count)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    with whole(path) as file:
-        figure.savefig(file, format="png", dpi=110)

@@ -1,6 +1,5 @@
 """What cards say of the models that prepare hands: how a segmenter outlines, what an enhancer was chosen by."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,12 +7,12 @@ from typing import Any
 import torch
 
 from services.core.domain.contracts import CONTRACTS, SEGMENTER
-from services.core.domain.release import CARD
 from training.data.masks import outlined, read_masks
 from training.data.split import read_ids
 from training.evaluation.gate_figures import figures_for_card
 from training.evaluation.measure import OnnxModel, segmenter_dice
 from training.models.exported import EXPORTED, UNREADABLE
+from training.publish.card import card_beside
 from training.run.exits import BadConfigurationError
 
 
@@ -49,8 +48,7 @@ def enhancer_figures(weights: Path, study: Path | None, *, limit: float) -> dict
     gate = {"gate": figures_for_card(study, weights, limit=limit)} if study else {}
     try:
         if weights.suffix == EXPORTED:
-            card = weights.with_name(CARD)
-            found = dict(json.loads(card.read_text())["metrics"]) if card.exists() else {}
+            found = dict(card_beside(weights).get("metrics", {}))
         else:
             found = {"selection": {"l1": torch.load(weights, map_location="cpu", weights_only=True)["selection_l1"]}}
     except UNREADABLE as error:

@@ -32,6 +32,7 @@ from services.core.errors import (
 )
 from training.publish.digests import digest
 from training.run.exits import BadConfigurationError, FailedError, StoreUnwritableError
+from training.run.results import write_json
 from training.run.room import whole
 
 NOTE: Final = "publishing.json"
@@ -154,10 +155,7 @@ class Attempt:
         self._write(json.loads((self.folder / NOTE).read_text()) | {"current": None})
 
     def _write(self, noted: Mapping[str, object]) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        partial = self.folder / f"{NOTE}.partial"
-        partial.write_text(json.dumps(noted) + "\n")
-        partial.replace(self.folder / NOTE)
+        write_json(self.folder / NOTE, noted)
 
     def finished(self, store: Store, release_id: str) -> bool:
         """Whether the release in the store is this run's, stopped after it was written; the pointer then names it too.

@@ -10,6 +10,9 @@ from services.core.domain.ports import Tensors
 
 QUARTERS: Final = (1, 2, 3)
 """Quarter turns, counterclockwise, that a hand is tried in after it was read as it came."""
+DOUBTFUL: Final = 0.9
+"""A mask of less certainty is looked for in QUARTERS too. One in a hundred radiographs has such a one with the fingers
+up, most have it with the fingers to the side; and of its turns the most certain is nearly always that with them up."""
 ACTIVATION: Final = "activation"
 TYPICALITY: Final = "typicality"
 
@@ -20,7 +23,7 @@ def lies(scores: NDArray[np.float32], gates: GateThresholds) -> bool:
 
 
 def in_quarters(hand: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A hand (1, 1, S, S) in each of QUARTERS (3, 1, S, S); its background is empty, so that nothing is lost."""
+    """A square (1, 1, S, S) in each of QUARTERS (3, 1, S, S)."""
     return np.concatenate([np.rot90(hand, quarter, axes=(2, 3)) for quarter in QUARTERS])
 
 
