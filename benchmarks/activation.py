@@ -1,8 +1,10 @@
 """Whether the activation maps look at bone, and whether the age really comes from where they point.
 
 Bone: the share of a map that lies on labelled ossification regions, over the share of the hand's area that these are;
-1 would be a map that knows nothing of bone. Deletion: the cells of the grid are blanked one after another, in the order
-of what they add to the age or take from it, and at random; the more the age moves after a few, the more the map tells.
+1 would be a map that knows nothing of bone. Of the map's positive part, of which a young child's has hardly any; of the
+sign that prevails in it; and of how far it departs from its median. Deletion: the cells of the grid are blanked one
+after another, in the order of what they add to the age or take from it, and at random; the more the age moves after a
+few, the more the map tells.
 Map and age are those of the radiograph's sex, as they are served where it is given.
 """
 
@@ -41,7 +43,7 @@ def activation(data: Path) -> Figures:
         sizes = {row["id"]: (int(row["height"]), int(row["width"])) for row in csv.DictReader(file)}
     labels = read_labels(data / "rsna-bone-age" / "boneage-training-dataset.csv")
     chain = _chain()
-    bone: dict[str, list[float]] = {"positive": [], "departure": []}
+    bone: dict[str, list[float]] = {"positive": [], "prevailing": [], "departure": []}
     moved: dict[str, list[NDArray[np.float64]]] = {"by the map": [], "at random": []}
     for index, id_ in enumerate(chosen):
         hand = chain.hand(np.asarray(read_grey8(images / f"{id_}.jpg") / 255, np.float32), sizes.get(id_))
@@ -52,7 +54,9 @@ def activation(data: Path) -> Figures:
         labelled = _on_hand(read_grey8(maps[id_]) > 0, sizes.get(id_), hand.crop, hand.image.shape)
         months, inside = lay(grid, hand.image.shape), hand.image > 0
         if (labelled & inside).any():
+            sign = np.sign(months[inside].sum())
             bone["positive"].append(enrichment(np.maximum(months, 0), labelled, inside))
+            bone["prevailing"].append(enrichment(np.maximum(sign * months, 0), labelled, inside))
             bone["departure"].append(enrichment(np.abs(months - np.median(months)), labelled, inside))
         by_map, at_random = deletion(chain, hand.image, sex, grid, np.random.default_rng((9, index)))
         moved["by the map"].append(by_map)

@@ -123,7 +123,8 @@ def main() -> None:
     config = read_config(TransferConfig, arguments.config)
     if arguments.images // 4 < 1 or arguments.images < config.fitting.batch_size:
         parser.error(f"--images: less than a batch of {config.fitting.batch_size}")
-    base = learner(config, choose_device(precision=config.precision, kind=config.device))
+    device = choose_device(precision=config.precision, kind=config.device)
+    base = learner(config, device, config.source.dataset.read())
     parts = (
         base.train.take(np.arange(min(arguments.images, len(base.train)))),
         base.validation.take(np.arange(min(arguments.images // 4, len(base.validation)))),

@@ -103,9 +103,10 @@ def accuracy_rows(accuracy: dict[str, Any]) -> Iterator[Row]:
         value = f"Dice {masks['dice_mean']:.3f}, at least {masks['dice_min']:.3f}"
         yield "outline of the hand", value, f"{masks['n']} hands outlined by people, never trained on"
     if maps := accuracy.get("activation"):
-        times, (low, high) = maps["enrichment"]["positive"]["mean"], maps["enrichment"]["positive"]["ci95"]
         where = f"{maps['with_bone']} radiographs with labelled ossification regions, never trained on"
-        yield "activation on bone", f"{times:.2f} times its share of the hand ({low:.2f} to {high:.2f})", where
+        for name, title in (("prevailing", "activation on bone"), ("positive", "the same, where it raises the age")):
+            times, (low, high) = maps["enrichment"][name]["mean"], maps["enrichment"][name]["ci95"]
+            yield title, f"{times:.2f} times its share of the hand ({low:.2f} to {high:.2f})", where
         by_map, at_random = (maps["deletion_months"][order]["20%"] for order in ("by the map", "at random"))
         where = f"{maps['read']} radiographs, never trained on"
         yield "a fifth of the hand blanked", f"moves the age by {by_map:.0f} months; {at_random:.0f} at random", where
@@ -128,11 +129,11 @@ def robustness_rows(accuracy: dict[str, Any]) -> Iterator[Row]:
             where = f"{record['read']} radiographs of the test part, {record['abstained']} abstained"
             yield f"MAE, {name} degrees", f"{record['mae_months']:.1f} months, {worse:+.0%} on upright", where
     if disturbed := accuracy.get("robustness"):
-        lost = [f"{name} {_cost(record)}" for name, record in disturbed.items() if not record["kept"]]
-        value = f"{len(disturbed) - len(lost)} of {len(disturbed)} within bounds"
+        lost = [name for name, record in disturbed.items() if not record["kept"]]
+        value = f"{len(disturbed) - 1 - len(lost)} of {len(disturbed) - 1} within bounds"
         paired = min(record["paired"]["n"] for record in disturbed.values())
         where = f"{disturbed['as it is']['n_total']} radiographs, at least {paired} of them with a number both ways"
-        yield "disturbances", value, f"{where}; not: {', '.join(lost) or 'none'}"
+        yield "disturbances", f"{value}; not {', '.join(lost)}" if lost else value, where
 
 
 def disturbances_table(accuracy: dict[str, Any], release: str) -> str:
@@ -153,12 +154,6 @@ def disturbances_table(accuracy: dict[str, Any], release: str) -> str:
         if record is not before
     ]
     return f"What it costs {release}, {where}:\n\n{markdown(DISTURBANCES, rows)}"
-
-
-def _cost(record: dict[str, Any]) -> str:
-    """What a disturbance does to the MAE and to the share of abstentions."""
-    worse = "no number" if record["worse_by"] is None else f"{record['worse_by']:+.0%}"
-    return f"{worse}, {record['more_abstained']:+.0%} abstentions"
 
 
 def coverage_table(accuracy: dict[str, Any], release: str) -> str:

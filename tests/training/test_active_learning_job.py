@@ -108,6 +108,34 @@ def test_people_may_take_their_time(project):
     assert len(list((project / "desk" / "questions").iterdir())) == 2 * (4 + 3)
 
 
+def test_what_nobody_can_outline_is_replaced_and_asked_no_more(project):
+    """Skipped of the first four, another is asked for; skipped later, the round has less, and neither is scored."""
+    oracle = {"kind": "folder", "folder": str(project / "desk")}
+    answers, outlines = project / "desk" / "answers", leave_outlines(project, HELD)
+    job(project, oracle=oracle)
+    first = column(project / "out" / "start.csv", "id")
+    for id_ in first[1:]:
+        shutil.copy(outlines / f"{id_}.png", answers)
+    (answers / f"{first[0]}.skipped").touch()
+    replaced = job(project, oracle=oracle)
+    assert f"nothing to outline is seen in {first[0]}" in replaced.stderr
+    assert "1 outlines are awaited" in replaced.stderr
+    (instead,) = column(project / "out" / "start.csv", "id")[4:]
+    shutil.copy(outlines / f"{instead}.png", answers)
+    done = job(project, oracle=oracle)
+    assert done.returncode == 0, done.stderr
+    assert rounds(project)[0] | {"labels": 4, "declined": 1} == rounds(project)[0]
+    assert first[0] not in column(project / "out" / "round-00" / "scores.csv", "id")
+    query = column(project / "out" / "round-00" / "query.csv", "id")
+    (answers / f"{query[0]}.skipped").touch()
+    for id_ in query[1:]:
+        shutil.copy(outlines / f"{id_}.png", answers)
+    again = job(project, oracle=oracle)
+    assert again.returncode == 0, again.stderr
+    assert rounds(project)[1] | {"labels": 4 + len(query) - 1, "declined": 2} == rounds(project)[1]
+    assert sorted(column(project / "out" / "declined.csv", "id")) == sorted([first[0], query[0]])
+
+
 def test_outlines_that_are_there_are_learnt_from_and_not_asked_for(project):
     """The first round takes all of them, asks for what it lacks to begin with, and scores only what has none."""
     oracle = {"kind": "folder", "folder": str(project / "desk")}
@@ -146,17 +174,20 @@ def test_killed_round_ends_as_if_it_had_not_been(project, tmp_path):
     assert (folder / "member-0" / "weights.pt").stat().st_mtime_ns == trained
 
 
-def test_killed_at_random_it_ends_as_if_it_had_not_been(project):
-    """Two rounds in one run: the same questions, scores, answers, figures and weights as without a kill."""
-    two = {"plan": {"maximum_labels": 7}, "rounds": 2}
+@pytest.mark.parametrize(
+    ("strategy", "looked_at"), [("committee", "scores.csv"), ("coreset", "embeddings/embedding.bin")]
+)
+def test_killed_at_random_it_ends_as_if_it_had_not_been(project, strategy, looked_at):
+    """Two rounds in one run: the same questions, looks at the pool, answers, figures and weights as without a kill."""
+    two = {"plan": {"strategy": strategy, "maximum_labels": 7}, "rounds": 2}
     seconds = undisturbed(command(project, **two), project / "out")
     killed = two | {"out": str(project / "killed")}
     kill_at_random(command(project, **killed), project / "killed", within_s=seconds, times=2)
     done = job(project, **killed)
     assert done.returncode == 0, done.stderr
-    first = (f"round-00/{name}" for name in ("figures.json", "scores.csv", "query.csv"))
+    first = (f"round-00/{name}" for name in ("figures.json", looked_at, "query.csv"))
     for name in ("start.csv", "answers.csv", *first, "round-01/figures.json"):
-        assert (project / "killed" / name).read_text() == (project / "out" / name).read_text(), name
+        assert (project / "killed" / name).read_bytes() == (project / "out" / name).read_bytes(), name
     for place in (f"round-01/member-{member}/weights.pt" for member in range(2)):
         whole, resumed = (torch.load(project / out / place, weights_only=True)["model"] for out in ("out", "killed"))
         assert all(torch.equal(value, resumed[name]) for name, value in whole.items())

@@ -40,7 +40,7 @@ def hands(count, *, seed=0, side=64):
 def learner(*, steps=6, adversarial_weight=0.1):
     """A small one."""
     return EnhancerLearner(
-        gold=hands(6), selection=hands(3, seed=1), steps=steps, batch_size=2, learning_rate=0.002,
+        hands=hands(9), gold=np.arange(6), selection=np.arange(6, 9), steps=steps, batch_size=2, learning_rate=0.002,
         adversarial_weight=adversarial_weight, validate_every=2, seed=3,
     )  # fmt: skip
 
@@ -171,6 +171,18 @@ def test_job_trains_and_draws_its_curves(tmp_path):
     best = torch.load(tmp_path / "out" / "weights.pt", weights_only=True)
     assert best["selection_l1"] == min(entry["validation_l1"] for entry in entries)
     assert (tmp_path / "out" / "curves.png").stat().st_size > 1000
+
+
+def test_a_run_that_learnt_from_other_hands_is_refused(tmp_path):
+    """Also where it is finished, since its weights are of those."""
+    assert job(tmp_path).returncode == 0
+    (tmp_path / "hands/rows.json").write_text((tmp_path / "hands/rows.json").read_text().replace('"test"', '"other"'))
+    refused = subprocess.run(
+        [sys.executable, "-m", "training.jobs.enhancer", "--config", str(tmp_path / "enhancer.yaml")],
+        capture_output=True, text=True, timeout=PATIENCE_S, check=False,
+    )  # fmt: skip
+    assert refused.returncode == 64
+    assert "was begun with other hands than there are now" in refused.stderr
 
 
 def test_killed_at_random_it_ends_with_the_same_weights(tmp_path):

@@ -1,5 +1,7 @@
 """What the gates are fitted on: radiographs that can be read, with those that cannot named and counted."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -7,13 +9,14 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the training extra: pip install -e '.[training]'")
 
 from services.core.domain.contracts import CONTRACTS  # noqa: E402
+from services.core.domain.preprocess import HAND_PX  # noqa: E402
 from services.core.runtime.settings import ModelSettings, read_settings  # noqa: E402
 from tests.models import hand_picture  # noqa: E402
 from training.data.radiographs import Radiograph  # noqa: E402
 from training.data.rows import Rows  # noqa: E402
 from training.evaluation import gating  # noqa: E402
 from training.evaluation.disturbed import Disturbed  # noqa: E402
-from training.evaluation.gating import Chain, FittingSets, Preparing, thresholds  # noqa: E402
+from training.evaluation.gating import Chain, FittingSets, Preparing, Shares, thresholds  # noqa: E402
 from training.evaluation.measure import OnnxModel  # noqa: E402
 from training.evaluation.typicality import NAMES  # noqa: E402
 from training.models.enhancer import UNetGenerator  # noqa: E402
@@ -26,13 +29,13 @@ from training.run.journal import read_journal  # noqa: E402
 
 @pytest.fixture
 def radiographs(tmp_path):
-    """Ten, of which one is no image and one is not there any more."""
+    """Twelve, of which one is no image and one is not there any more."""
     picture = np.rint(hand_picture(120, 100) * 255).astype(np.uint8)
-    for number in range(10):
+    for number in range(12):
         cv2.imwrite(str(tmp_path / f"{number}.png"), np.roll(picture, number, axis=1))
     (tmp_path / "3.png").write_bytes(b"no image")
     (tmp_path / "5.png").unlink()
-    return [Radiograph(str(i), tmp_path / f"{i}.png", "100", "male", "train", None) for i in range(10)]
+    return [Radiograph(str(i), tmp_path / f"{i}.png", "100", "male", "train", None) for i in range(12)]
 
 
 @pytest.fixture(scope="module")
@@ -51,15 +54,29 @@ def fitted(chain, radiographs, folder, *, made_by="test"):
 
 
 def test_what_cannot_be_read_is_named_and_the_rest_is_fitted_on(chain, radiographs, tmp_path, caplog):
-    """Two of ten are missing from the sets that they were drawn for; the log says which, why and how many."""
+    """Two of twelve are missing from the sets that they were drawn for; the log says which, why and how many."""
     upright, turned, _ = fitted(chain, radiographs, tmp_path)
     whole = 8
     assert whole - 2 <= len(upright) + len(turned) <= whole
     assert upright.shape[1] == turned.shape[1]
     said = caplog.text
-    assert "2 of 10 radiographs could not be read" in said
+    assert "2 of 12 radiographs could not be read" in said
     assert "3: " in said
     assert "5.png" in said
+
+
+def test_shuffled_hands_are_none_either(chain, radiographs, tmp_path):
+    """What is foreign to a hand are both kinds that were made into none, each of its own radiographs."""
+
+    def prepare(frames):
+        """Every frame is a hand."""
+        return np.stack([cv2.resize(np.float32(frame), (HAND_PX, HAND_PX)) for frame in frames]) + 0.01, {}
+
+    _, _, foreign = fitted(replace(chain, prepare=prepare), radiographs, tmp_path)
+    rows = Rows.read(tmp_path / "features")
+    none = np.array([name.startswith(("no hand: ", "shuffled: ")) for name in rows.ids])
+    assert (none & rows.done).sum() >= 2
+    np.testing.assert_array_equal(foreign, rows.columns["features"][none & rows.done])
 
 
 def test_features_that_are_kept_are_not_made_again(chain, radiographs, tmp_path, monkeypatch, caplog):
@@ -67,7 +84,7 @@ def test_features_that_are_kept_are_not_made_again(chain, radiographs, tmp_path,
     monkeypatch.setattr(gating, "CHUNK", 2)
     before = fitted(chain, radiographs, tmp_path)
     rows = Rows.read(tmp_path / "features", write=True)
-    whole, *others = [place for place in range(0, 10, 2) if rows.done[place : place + 2].all()]
+    whole, *others = [place for place in range(0, 12, 2) if rows.done[place : place + 2].all()]
     expected = rows.columns["features"].copy()
     expected[whole : whole + 2] += 1
     rows.columns["features"][:] = expected
@@ -75,11 +92,11 @@ def test_features_that_are_kept_are_not_made_again(chain, radiographs, tmp_path,
     rows.done[others] = False
     caplog.clear()
     fitted(chain, radiographs, tmp_path)
-    assert "2 of 10 radiographs could not be read" in caplog.text
+    assert "2 of 12 radiographs could not be read" in caplog.text
     np.testing.assert_array_equal(rows.columns["features"], expected)
     steps = [entry["step"] for entry in read_journal(tmp_path / "log")]
     assert steps == sorted(set(steps))
-    assert steps[-1] == 10
+    assert steps[-1] == 12
     for ours, theirs in zip(fitted(chain, radiographs, tmp_path, made_by="another"), before, strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
@@ -105,19 +122,26 @@ def test_no_gate_refuses_more_than_its_share_of_any_kind():
     nearness = NAMES.index("nearness")
     for disturbed in (tilted, stored):
         disturbed["typicality"][:, nearness] += 9
-    shares = {"refused_share": 0.01, "turned_share": 0.1, "disturbed_share": 0.05}
-    settings = shares | {"maximum_interval_width_months": 90, "maximum_structure_change": 0.45}
-    alone, all_ = thresholds(usual, [], **settings), thresholds(usual, [tilted, stored], **settings)
+    shares = Shares(0.01, 0.03, 0.1, {"tilted": 0.2, "badly_stored": 0.05})
+    settings = {"maximum_interval_width_months": 90, "maximum_structure_change": 0.45}
+    both = {"tilted": tilted, "badly_stored": stored}
+    alone, all_ = thresholds(usual, {}, shares, **settings), thresholds(usual, both, shares, **settings)
+    of_usual = {"uprightness": 0.1, "hand likeness": 0.03}
     for column, (before, after) in enumerate(zip(alone.typicality, all_.typicality, strict=True)):
-        share = 0.1 if before.name == "uprightness" else 0.01
+        share = of_usual.get(before.name, 0.01)
         assert before.minimum == np.quantile(usual["typicality"][:, column], share, method="lower")
         expected = np.quantile(stored["typicality"][:, column], 0.05, method="lower")
         assert after.minimum == (before.minimum if column == nearness else expected)
-    least = min(np.quantile(kind["certainty"], 0.05, method="lower") for kind in (tilted, stored))
-    assert all_.minimum_mask_certainty == pytest.approx(least * 0.95)
+    least = (
+        np.quantile(tilted["certainty"], 0.2, method="lower"),
+        np.quantile(stored["certainty"], 0.05, method="lower"),
+    )
+    assert all_.minimum_mask_certainty == pytest.approx(min(least) * 0.95)
     assert alone.minimum_mask_certainty > 0.85
+    one = thresholds(usual, {"tilted": tilted}, shares, **settings).typicality[0].minimum
+    assert one == np.quantile(tilted["typicality"][:, 0], 0.2, method="lower")
     stored["fraction"][0] = 0.97
-    flooded = thresholds(usual, [tilted, stored], **settings)
+    flooded = thresholds(usual, both, shares, **settings)
     assert flooded.maximum_foreground_fraction == all_.maximum_foreground_fraction < 0.45
 
 
@@ -130,15 +154,15 @@ def test_disturbed_radiographs_are_measured_as_they_are_served(chain, radiograph
 
     def measured(said_by="reader"):
         with advancing(tmp_path / "log", title="disturbed", total=len(radiographs)) as advance:
-            disturbed = Disturbed(radiographs, 10, 1, tmp_path / "disturbed", "test")
-            return disturbed.figures(chain.prepare, reader, said_by=said_by, advance=advance)
+            disturbed = Disturbed(radiographs, 12, 1, tmp_path / "disturbed", "test", ("tilted", "badly_stored"))
+            return [*disturbed.figures(chain.prepare, reader, said_by=said_by, advance=advance).values()]
 
     first = measured()
-    assert "2 of 10 radiographs could not be read" in caplog.text
+    assert "2 of 12 radiographs could not be read" in caplog.text
     assert all(figures["typicality"].shape == (len(figures["certainty"]), len(NAMES)) for figures in first)
     rows = Rows.read(tmp_path / "disturbed", write=True)
-    assert 1 < sum(len(figures["certainty"]) for figures in first) <= rows.done.sum() == 8
-    whole = next(place for place in range(0, 10, 2) if rows.done[place : place + 2].all())
+    assert 1 < sum(len(figures["certainty"]) for figures in first) <= rows.done.sum() == 10
+    whole = next(place for place in range(0, 12, 2) if rows.done[place : place + 2].all())
     rows.columns["certainty"][whole] += 1
     kept = rows.columns["certainty"].copy()
     measured()
@@ -149,7 +173,7 @@ def test_disturbed_radiographs_are_measured_as_they_are_served(chain, radiograph
 
 
 def test_few_radiographs_are_shared_by_all_kinds(radiographs, tmp_path):
-    """Ten, where many more of each kind are asked for: two of each."""
+    """Twelve, where many more of each kind are asked for: two of each."""
     sets = FittingSets(radiographs, 100, 1, tmp_path, "test")
     assert sets.each == 2
-    assert sorted(sets.chosen) == list(range(10))
+    assert sorted(sets.chosen) == list(range(12))

@@ -22,6 +22,7 @@ from training.enhancement.hands import frame_masks, load_segmenter  # noqa: E402
 from training.evaluation.hands_sheet import LINE_PX, draw_hands  # noqa: E402
 from training.models.enhancer import UNetGenerator  # noqa: E402
 from training.models.segmenter import FCDenseNet  # noqa: E402
+from training.run.journal import read_journal  # noqa: E402
 
 COUNT = 20
 PATIENCE_S = 240
@@ -82,6 +83,7 @@ def test_killed_at_random_it_goes_on_and_names_what_it_could_not_prepare(project
     assert failures(project).keys() == {"7"}
     prepared = Rows.read(project / "hands")
     assert prepared.missing.tolist() == [7]
+    assert [entry["step"] for entry in read_journal(project / "hands")] == [20]
     made = {path.name for path in (project / "whole").iterdir()} - {"log.jsonl", "tensorboard"}
     assert {"raw.bin", "segmented.bin", "enhanced.bin", "done.bin", "rows.json", "failures.csv", "hands.png"} <= made
     assert all((project / "whole" / name).read_bytes() == (project / "hands" / name).read_bytes() for name in made)
@@ -89,6 +91,7 @@ def test_killed_at_random_it_goes_on_and_names_what_it_could_not_prepare(project
     picture = cv2.imread(str(project / "images" / "6.png"), cv2.IMREAD_GRAYSCALE)
     cv2.imwrite(str(project / "images" / "7.png"), picture)
     assert ended(command).returncode == 0
+    assert [entry["step"] for entry in read_journal(project / "hands")] == [20]
     assert failures(project) == {}
     prepared = Rows.read(project / "hands")
     assert prepared.done.all()
@@ -119,6 +122,29 @@ def test_a_negative_is_outlined_as_its_positive():
     assert (probability > 0.5).mean() == pytest.approx(first.mean(), abs=0.01)
     assert (first == third[:, ::-1]).mean() > 0.99
     assert first.mean() > 0.2
+
+
+class Upright(Brightness):
+    """Certain where a wrist comes in from below; of others it finds but the brightest bone, and doubts that."""
+
+    def forward(self, x):
+        """Logits."""
+        quarter = x.shape[2] // 4
+        wrist = (x[:, :, -quarter:] - x[:, :, :quarter]).mean(dim=(1, 2, 3), keepdim=True)
+        return torch.where(wrist > 0.05, super().forward(x), x - 0.75)
+
+
+def test_what_lies_is_outlined_as_what_is_upright():
+    """Though the network is certain of no hand but with its fingers up; as serving does."""
+    picture = hand_picture()
+    frames = [np.ascontiguousarray(np.rot90(picture, quarter)) for quarter in range(4)]
+    found = [
+        (np.rot90(p, -quarter), np.rot90(mask, -quarter))
+        for quarter, (p, mask) in enumerate(frame_masks(Upright(), frames))
+    ]
+    for probability, mask in found:
+        assert (mask == (picture > 0.25)).mean() > 0.97
+        assert (probability > 0.5).mean() == pytest.approx(mask.mean(), abs=0.01)
 
 
 def test_a_radiograph_whose_shape_is_corrected_is_prepared_again(project):

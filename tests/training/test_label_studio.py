@@ -59,7 +59,8 @@ def tasks_of(server, oracle):
 def colleague(server):
     """The number of a second user."""
     user = {"email": "second@example.org", "username": "second", "first_name": "A", "last_name": "Colleague"}
-    return server.call("POST", "/api/users/", user)["id"]
+    known = [other["id"] for other in server.call("GET", "/api/users/") if other["email"] == user["email"]]
+    return known[0] if known else server.call("POST", "/api/users/", user)["id"]
 
 
 def submit(server, task, *masks, cancelled=False, **by):
@@ -141,7 +142,7 @@ def test_question_becomes_one_task_with_its_picture_and_suggestion(server, oracl
 
 
 def test_answers_are_what_people_submitted(server, oracle):
-    """Strokes of one annotation are joined; what is skipped or not asked for is no answer."""
+    """Strokes of one annotation are joined; what is skipped is answered by nothing; what nobody asked for is not."""
     oracle.ask([question(id_, outline()) for id_ in ("1", "2", "3")])
     assert oracle.answers(["1", "2"]) == {}
     tasks = tasks_of(server, oracle)
@@ -149,7 +150,8 @@ def test_answers_are_what_people_submitted(server, oracle):
     submit(server, tasks["2"], outline(), cancelled=True)
     submit(server, tasks["3"], outline())
     answers = oracle.answers(["1", "2"])
-    assert set(answers) == {"1"}
+    assert set(answers) == {"1", "2"}
+    assert answers["2"] is None
     assert np.array_equal(answers["1"].mask, outline(left=2) | outline(left=20))
     assert answers["1"].annotators == 1
 
@@ -167,6 +169,24 @@ def test_several_annotators_are_waited_for_and_compared(server, oracle):
     assert answer.annotators == 2
     assert answer.agreement == pytest.approx(dice(outline(), outline(left=19)))
     assert np.array_equal(answer.mask, outline() | outline(left=19))
+
+
+def test_who_skips_a_task_and_outlines_it_later_has_outlined_it(server, oracle):
+    """And of two, of whom one has skipped it, the outline counts."""
+    both = replace(oracle, annotators=2)
+    both.ask([question("1", outline()), question("2", outline())])
+    tasks = tasks_of(server, both)
+    submit(server, tasks["1"], outline(), cancelled=True)
+    submit(server, tasks["1"], outline(left=2))
+    submit(server, tasks["2"], outline(), cancelled=True)
+    assert both.answers(["1", "2"]) == {}
+    someone = colleague(server)
+    for task in tasks.values():
+        submit(server, task, outline(), cancelled=True, completed_by=someone)
+    answers = both.answers(["1", "2"])
+    assert answers["2"] is None
+    assert answers["1"].annotators == 1
+    assert np.array_equal(answers["1"].mask, outline(left=2))
 
 
 def test_more_tasks_than_a_page_holds(server, oracle, monkeypatch):

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tracemalloc
 from collections.abc import Callable
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -20,7 +21,7 @@ from tests.models import hand_picture, write_repository  # noqa: E402
 from training.data.masks import read_masks  # noqa: E402
 from training.data.rows import Rows  # noqa: E402
 from training.evaluation.measure import OnnxModel, segmenter_dice  # noqa: E402
-from training.jobs import segmenter, transfer  # noqa: E402
+from training.jobs import enhancer, segmenter, transfer  # noqa: E402
 from training.models.enhancer import UNetGenerator  # noqa: E402
 from training.models.segmenter import FCDenseNet  # noqa: E402
 from training.publish.material import Material  # noqa: E402
@@ -65,6 +66,13 @@ def peak_bytes(work: Callable[[], object]) -> int:
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
+
+
+def keep_hands(folder: Path, ids: list[str], column: str) -> None:
+    """Prepared hands in that form, on disk: noise, of which nothing is zero."""
+    hands = np.random.default_rng(0).integers(1, 255, (len(ids), HAND_PX, HAND_PX), dtype=np.uint8)
+    prepared = Rows.make(folder, ids, {column: ((HAND_PX, HAND_PX), "uint8")}, made_by="test")
+    prepared.write(np.arange(len(ids)), **{column: hands})
 
 
 def test_a_release_is_measured_a_few_hands_at_a_time(models, tmp_path):
@@ -143,7 +151,6 @@ def test_a_segmenter_learns_from_outlines_on_disk(tmp_path):
 def test_a_network_learns_from_hands_on_disk(tmp_path):
     """From 400 hands as from 16: they stay mapped, and of a batch alone there are arrays."""
     few, many = 16, 400
-    drawn = np.random.default_rng(0)
     peaks = []
     for count in (few, few, many):  # the first time other things are loaded as well
         folder = tmp_path / str(len(peaks))
@@ -154,8 +161,7 @@ def test_a_network_learns_from_hands_on_disk(tmp_path):
         parts = ["validation" if number < 4 else "train" for number in range(count)]  # of few, whole batches are read
         (folder / "labels.csv").write_text("\n".join(["id,boneage,male", *(f"{id_},100,True" for id_ in ids)]))
         (folder / "split.csv").write_text("\n".join(["id,part", *map(",".join, zip(ids, parts, strict=True))]))
-        prepared = Rows.make(folder / "hands", ids, {"raw": ((HAND_PX, HAND_PX), "uint8")}, made_by="test")
-        prepared.write(np.arange(count), raw=drawn.integers(1, 255, (count, HAND_PX, HAND_PX), dtype=np.uint8))
+        keep_hands(folder / "hands", ids, "raw")
         config = transfer.TransferConfig.model_validate({
             "source": {"dataset": {"images": folder / "images", "labels": folder / "labels.csv",
                                    "split": folder / "split.csv"}, "hands": folder / "hands", "images": "raw"},
@@ -166,6 +172,25 @@ def test_a_network_learns_from_hands_on_disk(tmp_path):
         peaks.append(peak_bytes(lambda config=config: transfer.run(config)))
         assert (folder / "out" / "weights.pt").exists()
     assert peaks[2] - peaks[1] < (many - few) * HAND_BYTES / 5  # a batch ahead, or not, is less
+
+
+def test_an_enhancer_learns_from_hands_on_disk(tmp_path):
+    """From 400 hands as from 16, all of them its gold standard but the one that selects."""
+    few, many = 16, 400
+    peaks = []
+    for count in (few, few, many):  # the first time other things are loaded as well
+        folder = tmp_path / str(len(peaks))
+        ids = [str(number) for number in range(count)]
+        keep_hands(folder / "hands", ids, "segmented")
+        (folder / "split.csv").write_text("\n".join(["id,part", *(f"{id_},train" for id_ in ids)]))
+        config = enhancer.EnhancerConfig.model_validate({
+            "hands": folder / "hands", "split": folder / "split.csv", "out": folder / "out", "seed": 1, "steps": 1,
+            "gold_standard_images": count, "selection_images": 1, "batch_size": 2, "learning_rate": 0.001,
+            "adversarial_weight": 0.01, "validate_every": 1,
+        })  # fmt: skip
+        peaks.append(peak_bytes(lambda config=config: enhancer.run(config)))
+        assert (folder / "out" / "weights.pt").exists()
+    assert peaks[2] - peaks[1] < (many - few) * HAND_BYTES / 10
 
 
 def test_hands_are_prepared_a_few_at_a_time(tmp_path):

@@ -140,6 +140,7 @@ def test_stage_map_says_where_the_backbone_is_cut():
         ("ghostnet_100", None, "do not follow in one line, as do those of the families .*convnext"),
         ("hrnet_w18_small", None, "do not follow in one line"),
         ("inception_next_atto", None, "cannot do without its pooling"),
+        ("maxvit_nano_rw_256", None, r"takes no images of 224 px: height \(28\) must be divisible"),
         ("resnet18", StageMap("layer9", "layer4"), "'layer9' is none of the blocks conv1, .*layer4.1"),
         ("resnet18", StageMap("layer4", "layer3"), "'layer4' and 'layer3' leave a flow without blocks"),
         ("resnet18", StageMap("conv1", "layer3"), "leave a flow without blocks"),

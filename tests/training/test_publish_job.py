@@ -20,7 +20,7 @@ from services.core.adapters.inference_onnxruntime import load_session  # noqa: E
 from services.core.adapters.model_repository import ModelRepository, model_file  # noqa: E402
 from services.core.adapters.signing import Trust  # noqa: E402
 from services.core.adapters.store import Store  # noqa: E402
-from services.core.domain.contracts import CONTRACTS, SEX_ORDER  # noqa: E402
+from services.core.domain.contracts import CONTRACTS, ENHANCER, SEGMENTER, SEX_ORDER  # noqa: E402
 from services.core.domain.preprocess import HAND_PX  # noqa: E402
 from services.core.runtime.settings import ModelSettings, read_settings  # noqa: E402
 from tests.keys import make_keys  # noqa: E402
@@ -37,11 +37,12 @@ from training.jobs.publish import run  # noqa: E402
 from training.jobs.publish_config import PublishConfig  # noqa: E402
 from training.models.enhancer import UNetGenerator  # noqa: E402
 from training.models.regressor import TransferNetwork  # noqa: E402
-from training.publish.card import revision  # noqa: E402
+from training.publish.card import ORIGIN, origin_beside, revision  # noqa: E402
 from training.run.exits import BadConfigurationError, ExitCode  # noqa: E402
 from training.run.journal import read_journal  # noqa: E402
 
-PREPARING = {"hand_segmenter": 2, "radiograph_enhancer": 1}
+EMBEDDED = ModelRepository(read_settings(ModelSettings).model_repository)
+PREPARING = {name: EMBEDDED.get().models[name] for name in (SEGMENTER, ENHANCER)}
 
 
 def command(tmp_path, **changes):
@@ -127,10 +128,9 @@ COUNTS = {"train": 16, "validation": 30, "calibration": 110, "test": 30}
 def project(tmp_path_factory):
     """Radiographs with ages and classes and no sex, their prepared hands, and a store with the embedded models."""
     folder = tmp_path_factory.mktemp("project")
-    embedded = read_settings(ModelSettings).model_repository
     for name, version in PREPARING.items():
-        shutil.copytree(embedded / name / str(version), folder / "store" / name / str(version))
-        shutil.copy(embedded / name / "config.pbtxt", folder / "store" / name)
+        shutil.copytree(EMBEDDED.root / name / str(version), folder / "store" / name / str(version))
+        shutil.copy(EMBEDDED.root / name / "config.pbtxt", folder / "store" / name)
     parts = [part for part, count in COUNTS.items() for _ in range(count)]
     (folder / "images").mkdir()
     rng = np.random.default_rng(1)
@@ -170,7 +170,8 @@ def configured(project, tmp_path, target, model, **changes):
         "dataset": dataset, "masks": None, "hands": str(project / "hands"), "segmenter": None, "enhancer": None,
         "versions": PREPARING | {model: 1}, "reader": [str(tmp_path / "reader.pt")], "target": target,
         "trained_with": {model: [str(tmp_path / "run.yaml")]}, "fitting_images": 2, "refused_share": 0.02,
-        "signing_key": str(make_keys(tmp_path).private), "store": store.as_uri(), "disturbed_share": 0.01,
+        "signing_key": str(make_keys(tmp_path).private), "store": store.as_uri(),
+        "disturbed_share": {"tilted": 0.01, "badly_stored": 0.01},
     } | changes  # fmt: skip
     return store, values
 
@@ -188,8 +189,7 @@ def test_a_release_of_ages_without_sexes_is_published_and_calibrated_again(proje
 
     What reads is the mean of a network and of a published one.
     """
-    embedded = read_settings(ModelSettings).model_repository / "boneage_regressor"
-    serving = max(embedded.glob("*/model.onnx"), key=lambda path: int(path.parent.name))
+    serving = max((EMBEDDED.root / "boneage_regressor").glob("*/model.onnx"), key=lambda path: int(path.parent.name))
     beside = [{"backbone": "tf_efficientnet_lite0", "weights": [str(serving)]}]
     store, values = release_of(project, tmp_path, {"kind": "age"}, "boneage_regressor", ensemble=beside)
     release = store.get()
@@ -226,8 +226,9 @@ def test_a_release_of_ages_without_sexes_is_published_and_calibrated_again(proje
         (unreadable / image.name).touch()
     changes = {"reader": None, "ensemble": [], "release": "2031.1.2", "turned_share": 0.2}
     lost = {"dataset": values["dataset"] | {"images": str(unreadable)}}
-    assert "disturbed_share: no radiograph is left that is tilted" in refusal(tmp_path, **values | changes | lost)
-    changes |= lost | {"disturbed_share": None}
+    said = refusal(tmp_path, **values | changes | lost)
+    assert "disturbed_share: no radiograph is left that is badly stored or tilted" in said
+    changes |= lost | {"disturbed_share": {}}
     again = publish(tmp_path, **values | changes)
     assert again.returncode == 0, again.stderr
     second = ModelRepository(store.root).get()
@@ -301,22 +302,22 @@ def test_a_release_of_classes_is_published(project, tmp_path):
 def test_the_card_of_a_new_enhancer_states_what_its_gate_sees(project, tmp_path):
     """From the study of these weights at this limit; a study of another limit ends the job before it begins."""
     torch.manual_seed(3)
-    enhancer, target = tmp_path / "enhancer.pt", {"kind": "age"}
+    enhancer, target, number = tmp_path / "enhancer.pt", {"kind": "age"}, PREPARING[ENHANCER] + 1
     torch.save({"model": UNetGenerator().state_dict(), "selection_l1": 0.02}, enhancer)
     hands = shutil.copytree(project / "hands", tmp_path / "hands")
     described = json.loads((hands / "rows.json").read_text())
-    described["made_by"] = made_by(model_file(project / "store", "hand_segmenter", 2), enhancer, 0.45)
+    described["made_by"] = made_by(model_file(project / "store", SEGMENTER, PREPARING[SEGMENTER]), enhancer, 0.45)
     (hands / "rows.json").write_text(json.dumps(described))
     found = dict.fromkeys((AT_FALSE_ALARMS, AS_SERVED), Detection(0.45, 0.08, {("erased", 8): (0.97, 30)}))
     study = tmp_path / "gate.json"
     study.write_text(json.dumps(gate_figures(found, {"new": enhancer}, limit=0.45, hands=40)))
     changes = {
         "hands": str(hands), "enhancer": str(enhancer), "enhancement_study": str(study),
-        "versions": {"hand_segmenter": 2, "radiograph_enhancer": 2, "boneage_regressor": 1},
+        "versions": PREPARING | {ENHANCER: number, "boneage_regressor": 1},
         "trained_with": {key: [str(tmp_path / "run.yaml")] for key in ("radiograph_enhancer", "boneage_regressor")},
     }  # fmt: skip
     store, values = release_of(project, tmp_path, target, "boneage_regressor", **changes)
-    metrics = store.card("radiograph_enhancer", 2)["metrics"]
+    metrics = store.card(ENHANCER, number)["metrics"]
     assert metrics["selection"] == {"l1": 0.02}
     assert metrics["gate"] == figures_for_card(study, enhancer, limit=0.45)
     assert metrics["gate"][AS_SERVED]["detected"][0]["share"] == 0.97
@@ -326,15 +327,16 @@ def test_the_card_of_a_new_enhancer_states_what_its_gate_sees(project, tmp_path)
 
 
 def test_published_models_go_into_a_store_of_ones_own(project, tmp_path):
-    """With outlines of one's own to score the segmenter by; one that is lacking ends the job before it begins."""
-    embedded = read_settings(ModelSettings).model_repository
-    files = [model_file(embedded, name, version) for name, version in PREPARING.items()]
+    """Byte for byte, as their cards say that they were trained, with outlines of one's own to score the segmenter by.
+
+    One that is lacking ends the job before it begins.
+    """
+    files = [model_file(EMBEDDED.root, name, version) for name, version in PREPARING.items()]
     own = draw_ellipses(tmp_path / "own", 3, test=(0, 2))
     names = (*PREPARING, "boneage_regressor")
     changes = {
         "segmenter": str(files[0]), "enhancer": str(files[1]), "masks": str(own / "masks"),
         "never_train": str(own / "test.csv"), "versions": dict.fromkeys(names, 1), "store": str(tmp_path / "another"),
-        "trained_with": {name: [str(tmp_path / "run.yaml")] for name in names},
     }  # fmt: skip
     _, values = configured(project, tmp_path, {"kind": "age"}, "boneage_regressor", **changes)
     (own / "test.csv").write_text("id\n0\n2\n7\n")
@@ -345,8 +347,22 @@ def test_published_models_go_into_a_store_of_ones_own(project, tmp_path):
     assert done.returncode == 0, done.stderr
     store = ModelRepository(tmp_path / "another")
     assert store.card("hand_segmenter", 1)["metrics"]["mask_test"]["n"] == 2
-    beside = json.loads(files[1].with_name("card.json").read_text())
-    assert store.card("radiograph_enhancer", 1)["metrics"] == beside["metrics"]
+    for name, file in zip(PREPARING, files, strict=True):
+        assert model_file(store.root, name, 1).read_bytes() == file.read_bytes()
+        card, beside = store.card(name, 1), json.loads(file.with_name("card.json").read_text())
+        assert {key: card[key] for key in ORIGIN} == {key: beside[key] for key in ORIGIN}
+    assert card["metrics"] == beside["metrics"]
+    assert store.card("boneage_regressor", 1)["licence_notice"] == "for a test"
+
+
+def test_a_file_without_a_card_does_not_say_how_it_was_trained(tmp_path):
+    """Nor does one that lies beside something else: the message names both places where it could be said."""
+    file = tmp_path / "model.onnx"
+    with pytest.raises(BadConfigurationError, match=r"trained_with does not say how .*nor does a card beside it"):
+        origin_beside(file)
+    (tmp_path / "card.json").write_text("[1")
+    with pytest.raises(BadConfigurationError, match=r"card\.json is no card"):
+        origin_beside(file)
 
 
 def test_hands_that_other_models_prepared_are_refused(project, tmp_path):

@@ -15,8 +15,10 @@ torch = pytest.importorskip("torch", reason="needs the training extra: pip insta
 from tests.kills import kill_at_random, undisturbed  # noqa: E402
 from training.active_learning.learner import Outlines, Phase, SegmenterLearner, mean_dice, new_network  # noqa: E402
 from training.data.rows import Rows  # noqa: E402
+from training.data.split import MASK_TEST_CSV  # noqa: E402
 from training.jobs.command import read_config  # noqa: E402
 from training.jobs.segmenter import SegmenterConfig, run  # noqa: E402
+from training.run.exits import BadConfigurationError  # noqa: E402
 from training.run.journal import read_journal  # noqa: E402
 
 PATIENCE_S = 300
@@ -159,19 +161,21 @@ def test_killed_at_random_it_ends_with_the_same_weights(project):
 
 
 def test_an_outline_that_was_corrected_is_learnt_from(project):
-    """What is kept of the outlines for a run that goes on is of the files as they are."""
+    """Not by a run that was begun without: that is refused, with what was kept of the old ones; but by a new one."""
     steps = {"phases": [{"size_px": 32, "steps": 1, "batch_size": 2, "learning_rate": 0.001}]}
     config = read_config(SegmenterConfig, Path(command(project, **steps)[-1]))
-    outlined = []
-    for _ in range(2):
+    run(config)
+    before = Rows.read(project / "out" / "outlines")
+    assert before.columns["mask"][before.ids.index("1")].any()
+    cv2.imwrite(str(project / "masks/mask/1.png"), np.zeros((96, 80), np.uint8))
+    with pytest.raises(BadConfigurationError, match="begun with other outlines than there are now"):
         run(config)
-        kept = Rows.read(project / "out" / "outlines")
-        assert kept.done.all()
-        outlined.append(int(kept.columns["mask"][kept.ids.index("1")].sum()))
-        cv2.imwrite(str(project / "masks/mask/1.png"), np.zeros((96, 80), np.uint8))
-        (project / "out" / "last.pt").unlink()
-    assert outlined[0] > 0
-    assert outlined[1] == 0
+    assert Rows.read(project / "out" / "outlines").made_by == before.made_by
+    (project / "out" / "last.pt").unlink()
+    run(config)
+    after = Rows.read(project / "out" / "outlines")
+    assert after.done.all()
+    assert not after.columns["mask"][after.ids.index("1")].any()
 
 
 def test_job_trains_and_then_learns_from_its_own_outlines(project):
@@ -195,6 +199,7 @@ def test_job_trains_and_then_learns_from_its_own_outlines(project):
     ("changes", "message"),
     [
         ({"selection_images": 7}, "leave none to train on"),
+        ({"never_train": str(MASK_TEST_CSV)}, "has none of the outlines of"),
         ({"start_from": "nowhere.pt"}, "nowhere.pt"),
         ({"phases": [{"size_px": 33, "steps": 1, "batch_size": 1, "learning_rate": 0.1}]}, "a size that 8 divides"),
         ({"pseudo_labels": {"radiographs": 4, "agreement": 1.0}}, "no outline reaches an agreement of 1.0"),

@@ -30,7 +30,7 @@ KINDS: dict[str, type[JobConfig]] = {
 }  # fmt: skip
 GIVEN = {"imagenet", "store"}
 """Folders of $RUNS that no job makes: the documentation says how they come about."""
-RESULTS = {"weights.pt"}
+RESULTS = {"weights.pt", "gate.json"}
 OUTPUTS = ("out", "work", "kept")
 
 

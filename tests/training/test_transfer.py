@@ -213,16 +213,17 @@ def test_imitation_is_least_where_the_outputs_are_the_teachers(taught, shift):
     assert AgeTarget().imitation(right, right, sexes) == 0
 
 
-def test_resumed_run_ends_with_the_same_weights():
+@pytest.mark.parametrize("optimiser", ["adamw", "rmsprop"])
+def test_resumed_run_ends_with_the_same_weights(optimiser):
     """State taken in the middle of any stage and given to a new learner leads to the same end, to the byte."""
     stages = [Stage((), images=16, learning_rate=0.003), Stage(("exit",), images=16, learning_rate=0.001)]
-    whole = learner(stages)
+    whole = learner(stages, optimiser=optimiser)
     states = []
     for step in range(1, 9):
         states.append({k: (v.copy() if isinstance(v, dict) else v) for k, v in _clone(whole.state()).items()})
         whole.step(step)
     for step in (2, 4, 5, 7):
-        resumed = learner(stages, net=network(seed=99))
+        resumed = learner(stages, net=network(seed=99), optimiser=optimiser)
         resumed.restore(states[step - 1])
         for later in range(step, 9):
             resumed.step(later)

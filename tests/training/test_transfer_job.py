@@ -107,6 +107,24 @@ def test_two_classes_are_learnt_from_configuration_alone(project):
     assert cv2.imread(str(project / "run" / "curves.png")).shape[0] > 300
 
 
+def test_a_run_that_learnt_from_something_else_is_refused(project):
+    """Labels that were corrected, hands that were made anew: said, finished or not; its weights stay as they are."""
+    path = config(project, stages=[{"trainable": [], "images": 80, "learning_rate": 0.02}])
+    assert ended(path).returncode == 0
+    made = (project / "run/weights.pt").read_bytes()
+    assert ended(path).returncode == 0
+    table = (project / "labels.csv").read_text()
+    (project / "labels.csv").write_text(table.replace("wrist-7,sclerosis", "wrist-7,normal"))
+    hands = json.loads((project / "hands/rows.json").read_text())
+    (project / "hands/rows.json").write_text(json.dumps(hands | {"made_by": "another segmenter"}))
+    refused = ended(path)
+    assert refused.returncode == 64
+    assert "was begun with other labels and hands than there are now" in refused.stderr
+    (project / "labels.csv").write_text(table)
+    assert "was begun with other hands than there are now" in ended(path).stderr
+    assert (project / "run/weights.pt").read_bytes() == made
+
+
 def test_a_network_learns_from_bad_files_too(project):
     """Discs are dark in files that are bad, and one hand has none: it learns these as well as the good ones."""
     hands = Rows.read(project / "hands")
@@ -220,13 +238,19 @@ def test_a_run_that_goes_on_from_a_version_with_all_flows_can_be_killed(project)
     assert all(mean.any() for mean in means)
 
 
-def test_two_machines_learn_what_one_does(project):
-    """As on two nodes, each with a process on CPU: each takes half of a batch, gradients are averaged."""
-    # The head alone: batch norms would make of each half of a batch what they make of no whole one.
-    stages = [{"trainable": [], "images": 64, "learning_rate": 0.003}]
-    one = config(project, stages=stages, out=str(project / "one"))
-    two = config(project, stages=stages, out=str(project / "two"))
-    still = config(project, stages=[stages[0] | {"learning_rate": 1e-12}], out=str(project / "still"))
+@pytest.mark.parametrize(
+    ("backbone", "trainable"), [(BACKBONE, []), ("test_convnext", ["exit", "middle", "entry"])], ids=["head", "all"]
+)
+def test_two_machines_learn_what_one_does(project, backbone, trainable):
+    """As on two nodes, each with a process on CPU: each takes half of a batch, gradients are averaged.
+
+    Where batch norms learn too, halves of a batch are not what the whole is: all flows are those of a network without.
+    """
+    stages = [{"trainable": trainable, "images": 64, "learning_rate": 0.003}]
+    one = config(project, backbone=backbone, stages=stages, out=str(project / "one"))
+    two = config(project, backbone=backbone, stages=stages, out=str(project / "two"))
+    hardly = [stages[0] | {"learning_rate": 1e-12}]
+    still = config(project, backbone=backbone, stages=hardly, out=str(project / "still"))
     assert ended(still).returncode == 0
     assert ended(one).returncode == 0
     with socket.socket() as free:
@@ -236,10 +260,12 @@ def test_two_machines_learn_what_one_does(project):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     nodes = [subprocess.Popen(together(two, *where, node), env=environment) for node in ("0", "1")]
     assert [node.wait(PATIENCE_S) for node in nodes] == [0, 0]
-    begun, alone, shared = (weights(project / name)["head.weight"] for name in ("still", "one", "two"))
-    moved = float((alone - begun).abs().max())
-    assert moved > 0.001
-    assert float((alone - shared).abs().max()) < moved / 50  # the order of sums differs, nothing else
+    begun, alone, shared = (weights(project / name) for name in ("still", "one", "two"))
+    learnt = [name for name in begun if name.startswith("head.") or trainable]
+    for name in learnt:
+        moved = float((alone[name] - begun[name]).norm())
+        assert moved > 0, name
+        assert float((alone[name] - shared[name]).norm()) < moved / 50, name  # the order of sums differs, nothing else
 
 
 def test_processes_that_train_together_have_one_network(tmp_path):
@@ -305,6 +331,17 @@ def test_processes_that_train_together_end_as_the_job_does(project):
     done = subprocess.run(wrong, capture_output=True, text=True, timeout=PATIENCE_S, check=False, env=environment)
     assert done.returncode == 64
     assert json.loads(told.read_text())["outcome"] == "bad configuration"
+
+
+def test_a_job_that_shares_nothing_is_not_done_by_several(project):
+    """Each would do all of it, in one folder."""
+    refused = subprocess.run(
+        [sys.executable, "-m", "training.jobs.together", "--processes", "2", "enhancer", "--config", "none.yaml"],
+        capture_output=True, text=True, timeout=PATIENCE_S, check=False, cwd=project,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )  # fmt: skip
+    assert refused.returncode == 64
+    assert "enhancer shares no work between processes; transfer does" in refused.stderr
 
 
 def test_the_command_line_chooses_among_pods_as_is_done_among_processes():

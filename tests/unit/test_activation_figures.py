@@ -101,4 +101,8 @@ def test_the_map_is_that_of_the_radiographs_sex(tmp_path, monkeypatch, male):
     found = benchmark.activation(tmp_path)
     assert found["read"] == found["with_bone"] == 1
     assert (found["enrichment"]["positive"]["mean"] > 5) == (not male)
+    assert found["enrichment"]["prevailing"] == found["enrichment"]["positive"]
     assert (found["deletion_months"]["by the map"]["50%"] > 0) == (not male)
+    monkeypatch.setattr(benchmark, "_chain", lambda: Weighing(-weights_of(cells), "female"))
+    younger = benchmark.activation(tmp_path)["enrichment"]
+    assert (younger["positive"]["mean"], younger["prevailing"]["mean"] > 5) == (0, not male)

@@ -28,7 +28,8 @@ def job(project, **changes):
     """The job, to its end."""
     dataset = {name: str(project / file) for name, file in
                (("images", "images"), ("labels", "labels.csv"), ("split", "split.csv"))}  # fmt: skip
-    values = {"dataset": dataset | {"label_column": "finding", "sex_column": None}, "seed": 4} | changes
+    dataset |= {"label_column": "finding", "sex_column": None}
+    values = {"dataset": dataset, "classes": ["fracture", "none"], "seed": 4} | changes
     (project / "split.yaml").write_text(yaml.safe_dump(values))
     command = [sys.executable, "-m", "training.jobs.split", "--config", str(project / "split.yaml")]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
@@ -49,6 +50,73 @@ def test_parts_are_drawn_by_class_once(project):
     assert again.returncode == 64
     assert "is not drawn again" in again.stderr
     assert read_split(project / "split.csv") == parts
+
+
+def test_classes_that_are_numbers_have_the_shares_too(project):
+    """A rare one is in every part; where nobody says that they are classes, a label that is no age is refused."""
+    rows = [f"{n},{int(n % 20 == 0)}" for n in range(200)]
+    (project / "labels.csv").write_text("\n".join(["id,finding", *rows]) + "\n")
+    shares = {"train": 0.6, "validation": 0.2, "test": 0.2}
+    done = job(project, shares=shares, classes=["0", "1"])
+    assert done.returncode == 0, done.stderr
+    rare = Counter(part for id_, part in read_split(project / "split.csv").items() if int(id_) % 20 == 0)
+    assert rare == {"train": 6, "validation": 2, "test": 2}
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        (None, "0: 'fracture' is no age in months; where labels are classes, name them in classes"),
+        (["fracture", "sclerosis"], "1: 'none' is none of the classes fracture, sclerosis"),
+    ],
+)
+def test_a_label_that_is_no_class_is_refused(project, classes, message):
+    """With the table, the radiograph and the label."""
+    refused = job(project, classes=classes)
+    assert refused.returncode == 64
+    assert message in refused.stderr
+    assert not (project / "split.csv").exists()
+
+
+def with_patients(project, count):
+    """A table of `count` radiographs, of which three in a row are of one patient; of the last nobody knows whose."""
+    rows = [f"{n},{'fracture' if n % 4 == 0 else 'none'},{'' if n == count - 1 else n // 3}" for n in range(count)]
+    (project / "labels.csv").write_text("\n".join(["id,finding,patient", *rows]) + "\n")
+
+
+def test_a_patient_is_in_one_part_alone(project):
+    """All radiographs of one, also of one of whom something must be in train."""
+    with_patients(project, 200)
+    done = job(project, patient_column="patient", always_train=str(project / "train.csv"))
+    assert done.returncode == 0, done.stderr
+    parts = read_split(project / "split.csv")
+    of_patient = {n // 3: {parts[str(k)] for k in range(n, min(n + 3, 199))} for n in range(0, 199, 3)}
+    assert all(len(found) == 1 for found in of_patient.values())
+    assert of_patient[5 // 3] == of_patient[13 // 3] == {"train"}
+    assert set(parts.values()) == {"train", "validation", "calibration", "test"}
+
+
+def test_what_came_since_is_drawn_and_nothing_else(project):
+    """What has a part keeps it; a patient's new radiograph goes to the others; a patient in two parts is refused."""
+    with_patients(project, 100)
+    assert job(project, patient_column="patient").returncode == 0
+    before = read_split(project / "split.csv")
+    with_patients(project, 200)
+    refused = job(project, patient_column="patient")
+    assert refused.returncode == 64
+    assert "extend: true adds what is new" in refused.stderr
+    done = job(project, patient_column="patient", extend=True)
+    assert done.returncode == 0, done.stderr
+    after = read_split(project / "split.csv")
+    assert len(after) == 200
+    assert {id_: after[id_] for id_ in before} == before
+    assert after["99"] == after["100"] == after["101"]
+    assert Counter(after.values())["train"] > 140
+    (project / "split.csv").write_text("id,part\n0,train\n1,test\n")
+    torn = job(project, patient_column="patient", extend=True)
+    assert torn.returncode == 64
+    assert "the radiographs 0, 1, 2 of one patient are in several parts" in torn.stderr
+    assert (project / "split.csv").read_text() == "id,part\n0,train\n1,test\n"
 
 
 def test_shares_that_are_not_whole_are_refused(project):

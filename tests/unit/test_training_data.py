@@ -44,6 +44,23 @@ def test_what_can_be_used_comes_in_order_and_the_rest_is_named(dataset, caplog):
     assert "sizes.csv and taken as they are stored: 2" in caplog.text
 
 
+def test_a_file_that_another_of_its_size_replaced_is_noticed(dataset):
+    """By its beginning or its end; a file that cannot be opened has an origin too, and is named when it is read."""
+    one, _ = dataset.read()
+    content, before = one.path.read_bytes(), one.origin
+    assert one.origin == before
+    for place in (0, len(content) - 1):
+        changed = bytearray(content)
+        changed[place] ^= 1
+        one.path.write_bytes(changed)
+        assert one.origin != before
+    one.path.unlink()
+    one.path.mkdir()
+    assert isinstance(one.origin, int)
+    with pytest.raises(OSError, match="directory"):
+        one.frame()
+
+
 def test_squashed_aspect_is_restored(dataset):
     """The frame has the aspect at acquisition where it is known, the stored one elsewhere."""
     (own, squashed) = [radiograph.frame().shape for radiograph in dataset.read()]

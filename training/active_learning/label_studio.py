@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.active_learning.brush import decode_mask, encode_mask
-from training.active_learning.oracles import Answer, Mask, Question, merged, same_size
+from training.active_learning.oracles import Answers, Mask, Question, answer_of, same_size
 from training.data.rows import as_bytes
 from training.run.exits import BadConfigurationError, FailedError
 
@@ -41,7 +41,7 @@ class LabelStudio:
     """People with a browser, at `url`. The token is in the environment, under the name `token_variable`.
 
     A project of the name `project` is made where there is none. An outline is taken once `annotators` have submitted
-    one; where several did, what most of them covered.
+    one or skipped the task; where several did, what most of them covered, and nothing where most have skipped it.
     """
 
     url: str
@@ -69,18 +69,21 @@ class LabelStudio:
                 task = {"data": {"id": question.id, "image": image}, "predictions": [_prediction(question.suggestion)]}
                 session.call("POST", f"/api/projects/{project}/import", [task])
 
-    def answers(self, ids: Sequence[str]) -> dict[str, Answer]:
-        """Those that as many annotators as are wanted have submitted."""
+    def answers(self, ids: Sequence[str]) -> Answers:
+        """Those that as many annotators as are wanted have submitted, or skipped."""
         session = _Session(self.url, self._token())
         wanted = set(ids)
-        found: dict[str, Answer] = {}
+        found: Answers = {}
         for task in session.tasks(self._project(session)):
             id_ = task["data"].get("id")
-            if id_ in wanted and task["total_annotations"] >= self.annotators:
-                annotations = session.call("GET", f"/api/tasks/{task['id']}/annotations/")
-                masks = [_outline(result, id_) for result in _by_person(annotations)]
-                if len(masks) >= self.annotators:
-                    found[id_] = merged(masks)
+            said = task["total_annotations"] + task["cancelled_annotations"]
+            if id_ in wanted and said >= self.annotators:
+                # What a task itself says of its annotations has those that were skipped; the list of them has not.
+                people = _by_person(session.call("GET", f"/api/tasks/{task['id']}/")["annotations"])
+                drawn = [result for result in people if result is not None]
+                if len(people) >= self.annotators:
+                    masks = [_outline(result, id_) for result in drawn]
+                    found[id_] = answer_of(masks, skipped=len(people) - len(drawn))
         return found
 
     def _token(self) -> str:
@@ -99,9 +102,14 @@ class LabelStudio:
 
 
 def _by_person(annotations: Sequence[dict[str, Any]]) -> list[Any]:
-    """What each annotator submitted last."""
-    submitted = sorted((a for a in annotations if not a.get("was_cancelled")), key=lambda a: int(a["id"]))
-    return list({str(a.get("completed_by")): a["result"] for a in submitted}.values())
+    """What each annotator submitted last; None where that one has only skipped the task."""
+    drawn_last = sorted(annotations, key=lambda a: (not a.get("was_cancelled"), int(a["id"])))
+    said: dict[str, Any] = {}
+    for annotation in drawn_last:
+        person = annotation.get("completed_by")
+        name = str(person.get("id") if isinstance(person, dict) else person)
+        said[name] = None if annotation.get("was_cancelled") else annotation["result"]
+    return list(said.values())
 
 
 class _Session:
@@ -204,5 +212,7 @@ def _outline(result: Sequence[dict[str, Any]], id_: str) -> Mask:
     together = np.any([same_size(mask, masks[0]) for mask in masks], axis=0) if masks else np.zeros((1, 1), bool)
     if not together.any() or together.all():
         what = "everything" if together.any() else "nothing"
-        raise BadConfigurationError(f"the outline of {id_} in Label Studio covers {what}")
+        raise BadConfigurationError(
+            f"the outline of {id_} in Label Studio covers {what}; who sees nothing to outline skips the task"
+        )
     return np.asarray(together, np.bool_)

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol, TypeAlias
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,8 +14,11 @@ from services.core.domain.preprocess import resize
 from services.core.errors import InvalidRadiographError
 from training.data.radiographs import image_files, read_pixels
 from training.run.exits import BadConfigurationError
+from training.run.results import write_picture
 
 Mask = NDArray[np.bool_]
+SKIPPED: Final = ".skipped"
+"""Of an empty file in place of an answer's picture: there is nothing to outline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +39,17 @@ class Answer:
     agreement: float = 1.0
 
 
+Answers: TypeAlias = dict[str, Answer | None]
+"""By id; None where people say that there is nothing to outline."""
+
+
 class Oracle(Protocol):
     """Answers questions, at once or some day."""
 
     def ask(self, questions: Sequence[Question]) -> None:
         """Put the questions; those that were put before are not put again."""
 
-    def answers(self, ids: Sequence[str]) -> dict[str, Answer]:
+    def answers(self, ids: Sequence[str]) -> Answers:
         """The answers that are there. Raises BadConfigurationError where one cannot be used."""
 
 
@@ -65,6 +71,11 @@ def merged(masks: Sequence[Mask]) -> Answer:
     return Answer(covered, len(masks), float(np.mean(agreements)) if agreements else 1.0)
 
 
+def answer_of(masks: Sequence[Mask], *, skipped: int) -> Answer | None:
+    """What those who were asked say together; None where more of them have skipped the question than outlined."""
+    return None if skipped > len(masks) else merged(masks)
+
+
 @dataclass(frozen=True, slots=True)
 class GroundTruth:
     """A simulation: outlines that are there already, in `masks`/ID.png, are given when they are asked for."""
@@ -75,7 +86,7 @@ class GroundTruth:
     def ask(self, questions: Sequence[Question]) -> None:
         """Nothing has to be done."""
 
-    def answers(self, ids: Sequence[str]) -> dict[str, Answer]:
+    def answers(self, ids: Sequence[str]) -> Answers:
         """All of them. Raises BadConfigurationError where one is missing."""
         files = image_files(self.masks)
         if missing := [id_ for id_ in ids if id_ not in files]:
@@ -96,7 +107,7 @@ class Beginning:
         if unknown := [question for question in questions if question.id not in self.given]:
             self.others.ask(unknown)
 
-    def answers(self, ids: Sequence[str]) -> dict[str, Answer]:
+    def answers(self, ids: Sequence[str]) -> Answers:
         """What is given, and those of the others that are there."""
         unknown = [id_ for id_ in ids if id_ not in self.given]
         known = GroundTruth(self.masks).answers([id_ for id_ in ids if id_ in self.given])
@@ -107,7 +118,8 @@ class Beginning:
 class Folder:
     """People with any drawing program: `folder`/questions/ID.png and ID.suggestion.png go out, answers/ID.png come in.
 
-    Several annotators have a folder each: answers/NAME/ID.png. Black is background, everything else is hand.
+    Several annotators have a folder each: answers/NAME/ID.png. Black is background, everything else is hand. Who sees
+    nothing to outline puts an empty file ID.skipped in place of the picture.
     """
 
     folder: Path
@@ -122,22 +134,20 @@ class Folder:
             for suffix, picture in (("", question.frame), (".suggestion", question.suggestion)):
                 path = self.folder / "questions" / f"{question.id}{suffix}.png"
                 if not path.exists():
-                    _, file = cv2.imencode(".png", np.rint(picture * np.float32(255)).astype(np.uint8))
-                    partial = path.with_suffix(".partial")
-                    partial.write_bytes(file.tobytes())
-                    partial.replace(path)
+                    write_picture(path, np.rint(picture * np.float32(255)).astype(np.uint8))
 
-    def answers(self, ids: Sequence[str]) -> dict[str, Answer]:
+    def answers(self, ids: Sequence[str]) -> Answers:
         """Those that as many annotators as are wanted have given."""
         root = self.folder / "answers"
         folders = [root, *sorted(path for path in root.iterdir() if path.is_dir())] if root.is_dir() else []
         files = [image_files(folder) for folder in folders]
-        found = {id_: [files_of[id_] for files_of in files if id_ in files_of] for id_ in ids}
-        return {
-            id_: merged([read_outline(path) for path in paths])
-            for id_, paths in found.items()
-            if len(paths) >= self.annotators
-        }
+        result: Answers = {}
+        for id_ in ids:
+            paths = [files_of[id_] for files_of in files if id_ in files_of]
+            skipped = sum((folder / f"{id_}{SKIPPED}").exists() for folder in folders)
+            if len(paths) + skipped >= self.annotators:
+                result[id_] = answer_of([read_outline(path) for path in paths], skipped=skipped)
+        return result
 
 
 def read_outline(path: Path) -> Mask:

@@ -2,9 +2,9 @@
 
 import csv
 import json
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,15 +21,20 @@ from training.active_learning.plan import Plan
 from training.active_learning.scoring import Scorer
 from training.active_learning.sight import network_input, square_mask
 from training.active_learning.strategies import STRATEGIES, Pool
+from training.data.rows import Column, Rows
 from training.data.tables import read_table
 from training.models.segmenter import FCDenseNet
 from training.run.advance import advancing
 from training.run.exits import BadConfigurationError, WaitingForLabels
+from training.run.results import write_json, write_picture, write_table, write_text
 
+LOG = logging.getLogger(__name__)
 Frame = NDArray[np.float32]
 START: Final = "start.csv"
 """What the first round learns from; where it is, a run was begun."""
 ANSWERED: Final = ("id", "annotators", "agreement")
+DECLINED: Final = "declined.csv"
+"""What people see nothing to outline in: it is neither learnt from nor asked again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +67,14 @@ class Rounds:
         folder = self.folder / f"round-{number:02d}"
         folder.mkdir(parents=True, exist_ok=True)
         members = self._train(number, Outlines.of(self.outline(id_) for id_ in labelled))
+        declined = self._declined()
         figures: dict[str, Any] = {"round": number, "labels": len(labelled), **self._dice(members)}
-        rest = [id_ for id_ in self.pool if id_ not in set(labelled)]
+        figures |= {"declined": len(declined)} if declined else {}
+        rest = [id_ for id_ in self.pool if id_ not in {*labelled, *declined}]
         figures["converged"] = self._converged([*self.done(), figures], rest)
         if not figures["converged"]:
             self._ask(folder, members, labelled, rest)
-        _write(folder / "figures.json", json.dumps(figures) + "\n")
+        write_json(folder / "figures.json", figures)
         return figures
 
     def done(self) -> list[dict[str, Any]]:
@@ -80,7 +87,7 @@ class Rounds:
         return [self._member(self._place(number, member)) for member in range(self.plan.members)]
 
     def asked(self, number: int) -> list[str]:
-        """What was asked before a round: what it learns from."""
+        """What was asked before a round; it learns from what of it was answered."""
         asked = _read_ids(self.folder / START)
         for earlier in range(number):
             asked += _read_ids(self.folder / f"round-{earlier:02d}" / "query.csv")
@@ -92,12 +99,36 @@ class Rounds:
             first = self.folder / START
             if not first.exists():
                 self._begin(first)
-            unanswered = [id_ for id_ in _read_ids(first) if not self._outline_file(id_).exists()]
-            frames = {id_: self.frame(id_) for id_ in unanswered}
-            self.oracle.ask([Question(id_, f, np.zeros(f.shape, bool)) for id_, f in frames.items()])
-        asked = self.asked(number)
-        self._collect([id_ for id_ in asked if not self._outline_file(id_).exists()])
-        return asked
+            self._ask_first(first)
+        self._collect(self._open(self.asked(number)))
+        while number == 0 and self._replaced(first):
+            self._ask_first(first)
+            self._collect(self._open(self.asked(number)))
+        declined = self._declined()
+        if not (labelled := [id_ for id_ in self.asked(number) if id_ not in declined]):
+            raise BadConfigurationError(f"{self.folder}: nothing to outline is seen in any radiograph")
+        return labelled
+
+    def _open(self, asked: Sequence[str]) -> list[str]:
+        """What nobody has answered yet."""
+        declined = self._declined()
+        return [id_ for id_ in asked if id_ not in declined and not self._outline_file(id_).exists()]
+
+    def _ask_first(self, first: Path) -> None:
+        frames = {id_: self.frame(id_) for id_ in self._open(_read_ids(first))}
+        self.oracle.ask([Question(id_, f, np.zeros(f.shape, bool)) for id_, f in frames.items()])
+
+    def _replaced(self, first: Path) -> bool:
+        """Whether others are now asked for in place of what was declined of the first."""
+        asked, declined = _read_ids(first), self._declined()
+        left = [id_ for id_ in self.pool if id_ not in set(asked)]
+        if more := self.plan.drawn(left, there=len(asked) - len(declined.intersection(asked))):
+            _write_ids(first, [*asked, *more])
+        return bool(more)
+
+    def _declined(self) -> set[str]:
+        path = self.folder / DECLINED
+        return set(_read_ids(path)) if path.exists() else set()
 
     def _begin(self, first: Path) -> None:
         given, rest = ([id_ for id_ in self.pool if (id_ in self.given) is known] for known in (True, False))
@@ -111,13 +142,14 @@ class Rounds:
     def _collect(self, ids: Sequence[str]) -> None:
         """Keep the answers to these questions, so that a round is the same whenever it is done again."""
         answers = self.oracle.answers(ids) if ids else {}
+        if declined := [id_ for id_, answer in answers.items() if answer is None]:
+            _write_ids(self.folder / DECLINED, sorted({*self._declined(), *declined}))
+            LOG.warning("nothing to outline is seen in %s; they are asked no more", ", ".join(declined))
         for id_, answer in answers.items():
-            _, file = cv2.imencode(".png", on_frame(answer, self.frame(id_)).astype(np.uint8) * 255)
-            self._outline_file(id_).parent.mkdir(parents=True, exist_ok=True)
-            partial = self._outline_file(id_).with_suffix(".partial")
-            partial.write_bytes(file.tobytes())
+            if answer is None:
+                continue
             self._log_answer(id_, answer)
-            partial.replace(self._outline_file(id_))
+            write_picture(self._outline_file(id_), on_frame(answer, self.frame(id_)).astype(np.uint8) * 255)
         if missing := [id_ for id_ in ids if id_ not in answers]:
             some = ", ".join(missing[:5])
             raise WaitingForLabels(f"{len(missing)} outlines are awaited: {some}{', ...' if len(missing) > 5 else ''}")
@@ -129,9 +161,7 @@ class Rounds:
             with path.open(newline="") as file:
                 known = {row[0]: row for row in csv.reader(file) if row != list(ANSWERED)}
         known[id_] = [id_, str(answer.annotators), f"{answer.agreement:.4f}"]
-        text = StringIO(newline="")
-        csv.writer(text, lineterminator="\n").writerows([ANSWERED, *known.values()])
-        _write(path, text.getvalue())
+        write_table(path, ANSWERED, known.values())
 
     def _outline_file(self, id_: str) -> Path:
         return self.folder / "outlines" / f"{id_}.png"
@@ -191,7 +221,8 @@ class Rounds:
             scorer = Scorer(members, strategy.measures)
             scores = self._scores(folder, scorer, rest)
             count = min(self.plan.per_round, self.plan.maximum_labels - len(labelled))
-            embeddings, outlined = (self._embeddings(scorer, ids) for ids in (rest, labelled))
+            seen = self._embeddings(folder, scorer, [*rest, *labelled])
+            embeddings, outlined = seen[: len(rest)], seen[len(rest) :]
             pool = Pool(rest, {m: np.array([scores[id_][m] for id_ in rest]) for m in strategy.measures}, embeddings)
             seed = self.plan.seed * 1000 + int(folder.name.rpartition("-")[2])
             _write_ids(query, strategy.choose(pool, outlined, count, seed=seed))
@@ -208,11 +239,11 @@ class Rounds:
             return {}
         path = folder / "scores.csv"
         if not path.exists():
-            _write(path, ",".join(["id", *measures]) + "\n")
+            write_text(path, ",".join(["id", *measures]) + "\n")
         lines = path.read_text().splitlines(keepends=True)
         whole_lines = [line for line in lines if line.endswith("\n")]
         if whole_lines != lines:
-            _write(path, "".join(whole_lines))
+            write_text(path, "".join(whole_lines))
         known = {row["id"]: {m: float(row[m]) for m in measures} for row in read_table(path, ["id", *measures])}
         with (
             path.open("a", newline="", buffering=1) as file,
@@ -228,20 +259,24 @@ class Rounds:
                     advance(1, doing="scoring")
         return known
 
-    def _embeddings(self, scorer: Scorer, ids: Sequence[str]) -> NDArray[np.float32]:
+    def _embeddings(self, folder: Path, scorer: Scorer, ids: Sequence[str]) -> NDArray[np.float32]:
+        """Embeddings (N, K) where the strategy asks for them, each kept as soon as it is known."""
         if not STRATEGIES[self.plan.strategy].embeds:
             return np.zeros((len(ids), 0), np.float32)
-        return np.stack([scorer.embedding(network_input(self.frame(id_), self.plan.size_px)) for id_ in ids])
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
-    partial.replace(path)
+        columns: dict[str, Column] = {"embedding": ((scorer.width,), "float32")}
+        rows = Rows.make(folder / "embeddings", ids, columns, made_by=folder.name)
+        with advancing(folder / "embedding", title=f"{folder.name}, embeddings", total=len(ids)) as advance:
+            missing = rows.missing
+            advance.kept(len(ids) - len(missing))
+            for row in missing:
+                embedding = scorer.embedding(network_input(self.frame(ids[row]), self.plan.size_px))
+                rows.write(np.array([row]), embedding=embedding[None])
+                advance(1, doing="embedding")
+        return np.array(rows.columns["embedding"])
 
 
 def _write_ids(path: Path, ids: Sequence[str]) -> None:
-    _write(path, "".join(f"{id_}\n" for id_ in ("id", *ids)))
+    write_table(path, ["id"], ([id_] for id_ in ids))
 
 
 def _read_ids(path: Path) -> list[str]:

@@ -44,9 +44,14 @@ class Scorer:
             found["mutual_information"] = mutual_information(_dropout_draws(self.members[0], image, self.draws, seed))
         return {measure: found[measure] for measure in self.measures}
 
+    @property
+    def width(self) -> int:
+        """K, of the embedding."""
+        return self.members[0].middle_channels
+
     def embedding(self, image: Image) -> NDArray[np.float32]:
         """The first member's bottleneck features (K,), averaged over the image."""
-        maps = _look(self.members[0], image)[0].reshape(self.members[0].middle_channels, -1)
+        maps = _look(self.members[0], image)[0].reshape(self.width, -1)
         pooled: NDArray[np.float32] = maps.mean(axis=1)
         return pooled
 

@@ -14,7 +14,7 @@ from services.core.domain.metrics import dice
 from services.core.domain.postprocess import hand_mask
 from training.active_learning.learner import Image, Outlines, probability
 from training.active_learning.members import beginning, learn, load
-from training.active_learning.oracles import Answer, Mask, Question
+from training.active_learning.oracles import Answer, Answers, Mask, Question
 from training.active_learning.plan import Plan
 from training.active_learning.rounds import Rounds
 from training.active_learning.scoring import Scorer
@@ -57,7 +57,7 @@ class Known:
     def ask(self, questions: Sequence[Question]) -> None:
         """Nothing has to be done."""
 
-    def answers(self, ids: Sequence[str]) -> dict[str, Answer]:
+    def answers(self, ids: Sequence[str]) -> Answers:
         """All of them."""
         return {id_: Answer(self.pool[id_][1]) for id_ in ids}
 

@@ -36,6 +36,8 @@ class Frames:
         kept = Rows.make(folder, [r.id for r in radiographs], COLUMNS, made_by=f"frames of {FRAME_PX} px")
         kept.forget_all_but([r.origin for r in radiographs])
         failed, missing = [], kept.missing
+        if not len(missing):
+            return cls(kept, {id_: row for row, id_ in enumerate(kept.ids)})
         with advancing(folder, title="frames", total=len(radiographs)) as advance:
             advance.kept(len(radiographs) - len(missing))
             for row in missing:

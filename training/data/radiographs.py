@@ -7,6 +7,7 @@ Age Machine Learning Challenge", Radiology 2018;290(2):498-503).
 import logging
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -26,6 +27,7 @@ LOG = logging.getLogger(__name__)
 SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".dcm")
 LIMITS: Final = Limits(maximum_bytes=256 * 2**20, maximum_pixels=100_000_000)
 NAMED: Final = 500
+ENDS_BYTES: Final = 64 * 1024
 SEX_WORDS: Final[dict[str, Sex]] = {
     "true": "male", "m": "male", "male": "male",
     "false": "female", "f": "female", "female": "female",
@@ -46,9 +48,18 @@ class Radiograph:
 
     @property
     def origin(self) -> int:
-        """What tells whether what was made of it is of this file and shape: 64 bits of a digest of both."""
-        told = f"{self.path.suffix.lower()} {self.path.stat().st_size} {self.true_shape}"
-        return int.from_bytes(sha256(told.encode()).digest()[:8], "big")
+        """What tells whether what was made of it is of this file and shape: 64 bits of a digest of both.
+
+        Of a file its size, its beginning, which says what a DICOM file is, and its end count; of one that may not be
+        read, which whoever reads its frame will name, its size alone.
+        """
+        size = self.path.stat().st_size
+        told = sha256(f"{self.path.suffix.lower()} {size} {self.true_shape}".encode())
+        with suppress(OSError), self.path.open("rb") as file:
+            told.update(file.read(ENDS_BYTES))
+            file.seek(max(0, size - ENDS_BYTES))
+            told.update(file.read(ENDS_BYTES))
+        return int.from_bytes(told.digest()[:8], "big")
 
     def frame(self) -> NDArray[np.float32]:
         """The frame (H, W) float32 in [0, 1] that serving would make of it. Raises InvalidRadiographError."""

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -110,6 +111,14 @@ class Rows:
     def forget_all_but(self, origins: Sequence[int]) -> None:
         """Have those rows made again whose column `origin` is not what it is now: another file, or another shape."""
         self.done[self.columns["origin"] != np.array(origins, np.uint64)] = False
+
+    def digest(self, ids: Sequence[str]) -> str:
+        """SHA-256 of what the rows of these images were made of and by, and of which are there."""
+        rows = self.find(ids)
+        there = rows[rows >= 0]
+        origins = self.columns["origin"][there].tolist() if "origin" in self.columns else []
+        told = [self.made_by, list(ids), (rows >= 0).tolist(), origins]
+        return sha256(json.dumps(told).encode()).hexdigest()
 
     def find(self, ids: Sequence[str]) -> NDArray[np.intp]:
         """Index of each id, -1 where it has no row that is done."""

@@ -37,14 +37,16 @@ def training_pairs(
 class EnhancerLearner:
     """The learner of `training.run.steps`; the best weights on `selection` are in `best`.
 
+    `gold` and `selection` are rows of `hands` (N, S, S), which may be mapped from a file: a batch is read at a time.
     With `adversarial_weight` 0 there is no discriminator, and the generator alone is trained.
     """
 
     def __init__(
         self,
         *,
-        gold: NDArray[np.uint8],
-        selection: NDArray[np.uint8],
+        hands: NDArray[np.uint8],
+        gold: NDArray[np.intp],
+        selection: NDArray[np.intp],
         steps: int,
         batch_size: int,
         learning_rate: float,
@@ -56,11 +58,11 @@ class EnhancerLearner:
         torch.manual_seed(seed)
         self.generator = UNetGenerator().to(memory_format=torch.channels_last)
         self.discriminator = Discriminator().to(memory_format=torch.channels_last)
-        self.gold, self.seed, self.steps = gold, seed, steps
+        self.hands, self.gold, self.seed, self.steps = hands, gold, seed, steps
         self.batch_size, self.learning_rate = batch_size, learning_rate
         self.adversarial_weight, self.validate_every = adversarial_weight, validate_every
         self.shares = shares
-        self.fixed = training_pairs(selection, np.random.default_rng(0), shares)
+        self.fixed = training_pairs(hands[selection], np.random.default_rng(0), shares)
         self.optimisers = (
             torch.optim.AdamW(self.generator.parameters(), lr=0.0, weight_decay=1e-4),
             torch.optim.AdamW(self.discriminator.parameters(), lr=0.0, betas=ADAM_BETAS, weight_decay=1e-4),
@@ -74,7 +76,8 @@ class EnhancerLearner:
             for group in optimiser.param_groups:
                 group["lr"] = rate * share
         rng = np.random.default_rng((self.seed, step))
-        x, y = training_pairs(self.gold[rng.integers(len(self.gold), size=self.batch_size)], rng, self.shares)
+        drawn = self.gold[rng.integers(len(self.gold), size=self.batch_size)]
+        x, y = training_pairs(self.hands[drawn], rng, self.shares)
         x = x.contiguous(memory_format=torch.channels_last)
         with cpu_autocast():
             generated = self.generator(x)

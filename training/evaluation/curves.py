@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from training.run.journal import Value
+from training.run.results import write_figure
 
 mpl.use("Agg")
 PREFIX: Final = "validation_"
@@ -35,7 +36,7 @@ def draw_curves(entries: Sequence[dict[str, Value]], path: Path, *, images_a_ste
         panel.grid(alpha=0.3)
         _shade_stages(panel, entries, images_a_step)
     axes[-1].set_xlabel("images seen")
-    figure.savefig(path, dpi=110)
+    write_figure(path, figure, dpi=110)
 
 
 def _drawn(name: str) -> bool:

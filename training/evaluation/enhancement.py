@@ -13,6 +13,7 @@ from training.enhancement.degrade import KINDS
 from training.evaluation.enhancement_measures import AS_IT_IS
 from training.evaluation.gate_figures import AS_SERVED, AT_FALSE_ALARMS
 from training.evaluation.report import table, write_lines
+from training.run.results import write_picture
 
 Image = NDArray[np.float32]
 Comparison = dict[str, dict[str, dict[str, float]]]
@@ -149,7 +150,7 @@ def draw_sheet(made: Mapping[str, Image], hands: Image, path: Path, *, heads: Se
     for name, images in made.items():
         rows.append((np.hstack(list(images)) * 255).astype(np.uint8))
         _write(rows[-1], name, 0)
-    cv2.imwrite(str(path), np.vstack(rows))
+    write_picture(path, np.vstack(rows))
 
 
 def _write(row: NDArray[np.uint8], text: str, left: int) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.data.rows import Rows
-from training.run.room import whole
+from training.run.results import write_picture
 
 SHOWN: Final = 8
 FORMS: Final = ("raw", "segmented", "enhanced")
@@ -32,8 +32,7 @@ def draw_hands(prepared: Rows, path: Path, *, failed: int, seed: int = 0) -> Non
         column = slice(place * side, (place + 1) * side)
         _write(sheet[:, column], prepared.ids[row], top=LINE_PX)
         sheet[2 * LINE_PX :, column] = np.concatenate([prepared.columns[form][row] for form in forms])
-    with whole(path) as file:
-        file.write(cv2.imencode(".png", sheet)[1].tobytes())
+    write_picture(path, sheet)
 
 
 def _write(sheet: NDArray[np.uint8], text: str, *, top: int) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from training.evaluation.label_curves import Curve, Interval
+from training.run.results import write_figure
 
 mpl.use("Agg")
 APART: Final = 0.6
@@ -49,9 +50,7 @@ def draw_curves(
         axes.set_xlabel("steps" if asking is None else "outlines asked for by strategies; steps of all")
         axes.grid(alpha=0.3)
     level.legend(fontsize=8, ncols=2)
-    partial = path.with_suffix(".partial.png")
-    figure.savefig(partial, dpi=110)
-    partial.replace(path)
+    write_figure(path, figure, dpi=110)
 
 
 def _asks(chosen: Sequence[Curve]) -> bool:

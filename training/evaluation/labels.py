@@ -7,6 +7,8 @@ from typing import Any, Final
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from training.run.results import write_figure
+
 mpl.use("Agg")
 CURVES: Final = {
     "dice_members": "members, selection",
@@ -26,4 +28,4 @@ def draw_labels(rounds: Sequence[dict[str, Any]], path: Path) -> None:
     axes.set_ylabel("mean Dice")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
-    figure.savefig(path, dpi=110)
+    write_figure(path, figure, dpi=110)

@@ -4,15 +4,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from training.run.room import whole
+from training.run.results import write_text
 
 REPORT: Final = "report.md"
 
 
 def write_lines(folder: Path, lines: Iterable[str]) -> None:
     """Write `report.md` into `folder`. Raises StoreUnwritableError."""
-    with whole(folder / REPORT) as file:
-        file.write(("\n".join(lines) + "\n").encode())
+    write_text(folder / REPORT, "\n".join(lines) + "\n")
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:

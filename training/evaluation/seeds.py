@@ -19,20 +19,21 @@ def interval(values: NDArray[np.float64], *, level: float = 0.95) -> tuple[float
     return float(values.mean()), *bounds(resampled(values[:, None])[:, 0], level=level)
 
 
-def strict_interval(values: NDArray[np.float64], *, level: float) -> tuple[float, float]:
-    """An interval of the mean of values (S, N), S at least 2, for verdicts: a few seeds are too few to draw from again.
+def strict_interval(*groups: NDArray[np.float64], level: float) -> tuple[float, float]:
+    """An interval of the mean of the groups' means, for verdicts: a few seeds are too few to draw from again.
 
-    Student's, of the variances of the seeds' means and of the images' means, with Satterthwaite's degrees of freedom
-    (Biometrics Bulletin 1946;2(6):110-114).
+    Each group is values (S, N), S at least 2. Student's interval, of the variances of the seeds' means and of the
+    images' means, with the degrees of freedom that the seeds leave: of one group S - 1, of several as many as Welch
+    and Satterthwaite give them (Biometrics Bulletin 1946;2(6):110-114). The images, though many, add none: where three
+    seeds happen to agree, they would tell apart what is alike. Runs of different groups vary by themselves; their
+    images may be the same, so what varies with these is taken to vary alike in all.
     """
-    seeds, images = values.shape
-    parts = np.array([values.mean(axis=1).var(ddof=1) / seeds, values.mean(axis=0).var(ddof=1) / images])
-    whole = float(parts.sum())
-    if not whole:
-        return float(values.mean()), float(values.mean())
-    freedom = whole**2 / float((parts**2 / [seeds - 1, images - 1]).sum())
-    reach = float(student.ppf((1 + level) / 2, freedom)) * whole**0.5
-    return float(values.mean()) - reach, float(values.mean()) + reach
+    of_seeds = np.array([group.mean(axis=1).var(ddof=1) / len(group) / len(groups) ** 2 for group in groups])
+    of_images = np.mean([(group.mean(axis=0).var(ddof=1) / group.shape[1]) ** 0.5 for group in groups]) ** 2
+    middle, free = float(np.mean([group.mean() for group in groups])), np.array([len(group) - 1 for group in groups])
+    freedom = of_seeds.sum() ** 2 / (of_seeds**2 / free).sum() if of_seeds.any() else free.min()
+    reach = float(student.ppf((1 + level) / 2, freedom)) * float(of_seeds.sum() + of_images) ** 0.5
+    return middle - reach, middle + reach
 
 
 def resampled(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from training.evaluation.seeds import interval
 from training.evaluation.study import Outcome, errors_of, matrix
+from training.run.results import write_figure
 
 mpl.use("Agg")
 SMOOTHED: Final = 9
@@ -44,7 +45,7 @@ def draw_maes(outcomes: Sequence[Outcome], path: Path) -> None:
     axes.set_xticks(range(len(cohorts)), cohorts)
     axes.set_ylabel("MAE, months")
     axes.legend(fontsize=7, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.08))
-    figure.savefig(path, dpi=130)
+    write_figure(path, figure, dpi=130)
 
 
 def draw_losses(outcomes: Sequence[Outcome], path: Path, *, images_a_step: int) -> None:
@@ -62,7 +63,7 @@ def _draw_courses(
 ) -> None:
     """One panel a cohort, one line an arm, on a logarithmic scale."""
     arms, cohorts = _names(outcomes)
-    figure = Figure((3.4 * len(cohorts), 3.4), layout="constrained")
+    figure = Figure((3.4 * len(cohorts), 3.8), layout="constrained")
     axes = np.atleast_1d(figure.subplots(1, len(cohorts), sharey=True))
     for panel, cohort in zip(axes, cohorts, strict=True):
         for index, arm in enumerate(arms):
@@ -77,8 +78,9 @@ def _draw_courses(
         panel.yaxis.set_major_formatter(ScalarFormatter())
         panel.yaxis.set_minor_formatter(ScalarFormatter())
     axes[0].set_ylabel(label)
-    axes[0].legend(fontsize=6)
-    figure.savefig(path, dpi=130)
+    lines = {line.get_label(): line for panel in axes for line in panel.get_lines()}
+    figure.legend(lines.values(), lines.keys(), fontsize=6, ncols=3, loc="outside lower center")
+    write_figure(path, figure, dpi=130)
 
 
 def _course(

@@ -68,24 +68,29 @@ def _against_paced(errors: dict[Key, Errors], arms: Sequence[str], cohorts: Sequ
     yield "Difference in months, paired by seed and radiograph; below zero the paced schedule is better.\n"
     rows = ([arm, *(_difference(errors.get((PACED, c)), errors.get((arm, c))) for c in cohorts)] for arm in others)
     yield from table(["arm", *cohorts], rows)
-    yield "\nOf each cohort, all that is said at once holds with some 95%: Bonferroni, by Student's intervals, which"
-    yield f"are wider than those above. Arms that share fewer than {FEWEST_SEEDS} seeds with the paced schedule are not"
-    yield "judged:\n"
-    yield from (_verdict(errors, others, cohort) for cohort in cohorts if (PACED, cohort) in errors)
+    yield "\nOf each line, all that is said at once holds with some 95%: Bonferroni, by Student's intervals, which are"
+    yield f"wider than those above. Arms that share fewer than {FEWEST_SEEDS} seeds with the paced schedule are not"
+    yield "judged. A few seeds of one cohort seldom decide; the mean of the differences over several cohorts, each with"
+    yield "networks of its own, does more often:\n"
+    there = [cohort for cohort in cohorts if (PACED, cohort) in errors]
+    if len(there) > 1:
+        yield _verdict(errors, others, there, f"over {', '.join(there)}")
+    yield from (_verdict(errors, others, [cohort], cohort) for cohort in there)
 
 
-def _verdict(errors: dict[Key, Errors], others: Sequence[str], cohort: str) -> str:
+def _verdict(errors: dict[Key, Errors], others: Sequence[str], cohorts: Sequence[str], said_of: str) -> str:
     """Which arms are surely better or worse than the paced one."""
     parts: dict[str, list[str]] = {"beats": [], "loses to": [], "cannot be told from": [], "is not judged against": []}
     for arm in others:
-        values = differences(errors[PACED, cohort], errors.get((arm, cohort), {}))
-        if len(values) < FEWEST_SEEDS:
+        groups = [differences(errors[PACED, cohort], errors.get((arm, cohort), {})) for cohort in cohorts]
+        if min(map(len, groups)) < FEWEST_SEEDS:
             parts["is not judged against"].append(arm)
-        elif values.size:
-            low, high = strict_interval(values, level=1 - 0.05 / len(others))
-            parts["beats" if high < 0 else "loses to" if low > 0 else "cannot be told from"].append(arm)
+        else:
+            low, high = strict_interval(*groups, level=1 - 0.05 / len(others))
+            told = "beats" if high < 0 else "loses to" if low > 0 else "cannot be told from"
+            parts[told].append(f"{arm} ({low:+.2f} to {high:+.2f})")
     said = "; ".join(f"{word} {', '.join(names)}" for word, names in parts.items() if names)
-    return f"- {cohort}: it {said or 'has nothing to be compared with'}."
+    return f"- {said_of}: it {said or 'has nothing to be compared with'}."
 
 
 def _stages(outcomes: Sequence[Outcome], plan: Plan) -> Iterator[str]:

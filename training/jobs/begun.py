@@ -1,5 +1,10 @@
-"""The configuration that a run was begun with, kept beside its results: no other may go on with them."""
+"""The configuration that a run was begun with, and what it learns from, kept beside its results: no other goes on.
 
+A run whose labels, outlines or prepared hands are others by now would else mix the two, or, once it is finished, end at
+once with the weights of the old ones.
+"""
+
+import json
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +17,7 @@ from training.run.exits import BadConfigurationError
 from training.run.room import whole
 
 CONFIG: Final = "config.yaml"
+LEARNT_FROM: Final = "learnt_from.json"
 STATE: Final = "last.pt"
 FREE: Final = frozenset({"out", "checkpoint_every_s"})
 """What weights do not depend on."""
@@ -30,6 +36,28 @@ def check_begun(config: JobConfig, out: Path, *, state: str = STATE, free: Colle
         raise BadConfigurationError(
             f"{out} was begun with another {', '.join(differing)}; delete it or name another folder"
         )
+
+
+def check_learnt_from(learnt_from: Mapping[str, str], out: Path, *, state: str = STATE) -> None:
+    """Raise BadConfigurationError where `out` holds the `state` of a run that learnt from something else.
+
+    `learnt_from` has a digest of each thing by the name that a person knows it by; the message has those that differ.
+    """
+    kept = out / LEARNT_FROM
+    if not (out / state).exists() or not kept.exists():
+        return
+    before = json.loads(kept.read_text())
+    if differing := [name for name, digest in learnt_from.items() if before.get(name, digest) != digest]:
+        raise BadConfigurationError(
+            f"{out} was begun with other {' and '.join(differing)} than there are now; delete it or name another folder"
+        )
+
+
+def keep_begun(config: JobConfig, learnt_from: Mapping[str, str], out: Path) -> None:
+    """Leave both in `out`, each whole or not at all. Raises StoreUnwritableError."""
+    keep_config(config, out)
+    with whole(out / LEARNT_FROM) as file:
+        file.write(json.dumps(dict(learnt_from), indent=1).encode())
 
 
 def keep_config(config: JobConfig, out: Path) -> None:

@@ -4,7 +4,6 @@ Restoration of degraded hands, contrast of bone against the tissue around it, st
 what the gate on structure sees of bones that were planted or erased. Nothing is read of the test part.
 """
 
-import csv
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,7 +33,7 @@ from training.jobs.command import JobConfig, command
 from training.publish.reader import Member, read_reader
 from training.run.advance import Advance, advancing
 from training.run.exits import BadConfigurationError
-from training.run.room import whole
+from training.run.results import write_json, write_table
 from training.transfer.target import AgeTarget
 
 PART: Final = "validation"
@@ -137,13 +136,12 @@ def run(config: EnhancementStudyConfig) -> None:
         measuring.fill(mapped, region, "contrast_to_noise", methods.names)
     report_missing("could not be measured", [id_ for id_, _ in measuring.failures], of=total)
     failures = [*absent, *measuring.failures]
-    with (config.out / FAILURES_CSV).open("w", newline="") as file:
-        csv.writer(file).writerows([("id", "reason"), *failures])
+    write_table(config.out / FAILURES_CSV, ("id", "reason"), failures)
     if empty := [rows.folder.name for rows in (restored, mapped) if not rows.done.any()]:
         raise BadConfigurationError(f"none of the {' and '.join(empty)} can be used: see {config.out / FAILURES_CSV}")
     figures = _figures(config, methods, restored, mapped) | {"left_out": len(failures)}
-    _write(config.out / "figures.json", figures)
-    _write(config.out / GATE, figures["gate"])
+    write_json(config.out / "figures.json", figures, indent=1)
+    write_json(config.out / GATE, figures["gate"], indent=1)
     _draw(config, methods, hands)
     write_report(config.out, figures, part=PART)
 
@@ -224,11 +222,6 @@ def _draw(config: EnhancementStudyConfig, methods: Methods, hands: Hands) -> Non
     alone = changed[0][1:]
     first = np.repeat(chosen[:1], len(alone), axis=0)
     draw_sheet(methods(alone), first, config.out / "kinds.png", heads=list(KINDS))
-
-
-def _write(path: Path, figures: Mapping[str, Any]) -> None:
-    with whole(path) as file:
-        file.write((json.dumps(figures, indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ The gold standard are the sharpest segmented hands of the training part, in plac
 adjusted; what they are degraded by is drawn.
 """
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
@@ -17,15 +17,16 @@ from pydantic import Field, model_validator
 
 from training.data.radiographs import report_missing
 from training.data.rows import Rows
-from training.data.split import SPLIT_CSV, read_split
+from training.data.split import SPLIT_CSV, Part, read_split
 from training.enhancement.degrade import Shares, quality
 from training.enhancement.learner import EnhancerLearner
 from training.evaluation.curves import draw_curves
-from training.jobs.begun import STATE, check_begun, keep_config
+from training.jobs.begun import STATE, check_begun, check_learnt_from, keep_begun
 from training.jobs.command import JobConfig, command
 from training.run.checkpoint import Checkpoint, save_whole
 from training.run.exits import BadConfigurationError
 from training.run.journal import Journal, read_journal
+from training.run.results import write_json
 from training.run.steps import run_steps
 
 
@@ -58,9 +59,8 @@ class EnhancerConfig(JobConfig):
         return self
 
 
-def gold_standard(config: EnhancerConfig) -> NDArray[np.uint8]:
-    """The best segmented hands of the training part (N, S, S), best first."""
-    prepared, parts = Rows.read(config.hands), read_split(config.split)
+def gold_standard(config: EnhancerConfig, prepared: Rows, parts: Mapping[str, Part]) -> NDArray[np.intp]:
+    """Which rows (N,) hold the best segmented hands of the training part, best first."""
     meant = [row for row, id_ in enumerate(prepared.ids) if parts.get(id_) == "train"]
     report_missing(
         f"were not prepared in {config.hands}",
@@ -75,28 +75,31 @@ def gold_standard(config: EnhancerConfig) -> NDArray[np.uint8]:
         )
     hands = prepared.columns["segmented"]
     scores = np.array([quality(hands[row].astype(np.float32) / 255) for row in train])
-    best = np.array(train)[np.argsort(-scores, kind="stable")[: config.gold_standard_images]]
-    return np.asarray(hands[best])
+    return np.array(train)[np.argsort(-scores, kind="stable")[: config.gold_standard_images]]
 
 
 def run(config: EnhancerConfig) -> None:
     """Train, or go on; `weights.pt` are the best on degraded selection hands, `curves.png` shows the way there."""
     cv2.setNumThreads(1)
     check_begun(config, config.out)
-    hands = gold_standard(config)
-    order = np.random.default_rng(config.seed).permutation(len(hands))
+    prepared = Rows.read(config.hands)
+    parts = read_split(config.split)
+    learnt_from = {"hands": prepared.digest([id_ for id_ in prepared.ids if parts.get(id_) == "train"])}
+    check_learnt_from(learnt_from, config.out)
+    gold = np.random.default_rng(config.seed).permutation(gold_standard(config, prepared, parts))
     learner = EnhancerLearner(
-        gold=hands[order[config.selection_images :]], selection=hands[order[: config.selection_images]],
+        hands=prepared.columns["segmented"],
+        gold=gold[config.selection_images :], selection=gold[: config.selection_images],
         steps=config.steps, batch_size=config.batch_size, learning_rate=config.learning_rate,
         adversarial_weight=config.adversarial_weight, validate_every=config.validate_every, seed=config.seed,
         shares=Shares(config.collimation_share, config.inversion_share),
     )  # fmt: skip
-    keep_config(config, config.out)
+    keep_begun(config, learnt_from, config.out)
     with Journal(config.out, title="enhancer", total=config.steps) as journal:
         checkpoint = Checkpoint(config.out / STATE, every_s=config.checkpoint_every_s)
         run_steps(learner, steps=config.steps, checkpoint=checkpoint, journal=journal)
     save_whole({"model": learner.best, "selection_l1": learner.error}, config.out / "weights.pt")
-    (config.out / "figures.json").write_text(json.dumps({"selection_l1": learner.error}) + "\n")
+    write_json(config.out / "figures.json", {"selection_l1": learner.error})
     draw_curves(read_journal(config.out), config.out / "curves.png", images_a_step=config.batch_size)
 
 

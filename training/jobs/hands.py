@@ -5,7 +5,6 @@ that cannot be read, or that has no hand in it, is named in `failures.csv`, and 
 `hands.png` shows some of them. With `badly_stored`, a seed, each radiograph is first made into a bad file, as drawn.
 """
 
-import csv
 import logging
 import multiprocessing
 import os
@@ -47,6 +46,7 @@ from training.models.segmenter import FCDenseNet
 from training.publish.published import Published
 from training.run.exits import Interrupted
 from training.run.journal import Journal
+from training.run.results import write_table
 from training.run.steps import stop_requests
 from training.transfer.inputs import augment_code
 
@@ -194,24 +194,24 @@ def run(config: HandsConfig) -> None:
     prepared = Rows.make(config.out, [r.id for r in radiographs], columns, made_by=models.made_by())
     prepared.forget_all_but([r.origin for r in radiographs])
     missing = prepared.missing
-    failures: dict[str, str] = {}
+    failures, kept = dict[str, str](), len(radiographs) - len(missing)
     with (
-        Journal(config.out, title="hands", total=len(missing)) as journal,
+        Journal(config.out, title="hands", total=len(radiographs)) as journal,
         stop_requests() as stopping,
         closing(results(models, radiographs, missing, processes=config.processes)) as found,
     ):
+        journal.rewind(kept)
         for done, (row, result) in enumerate(found, 1):
             if isinstance(result, str):
                 failures[radiographs[row].id] = result
             else:
                 prepared.write(np.array([row]), **{name: value[None] for name, value in result.items()})
             if done % 100 == 0 or done == len(missing):
-                journal.record(done, missing=len(missing) - done, failed=len(failures))
+                journal.record(kept + done, missing=len(missing) - done, failed=len(failures))
             if stopping():
                 raise Interrupted(f"stopped after {done} of {len(missing)} radiographs; start it again to go on")
     report_missing("could not be prepared", list(failures), of=len(radiographs))
-    with (config.out / FAILURES_CSV).open("w", newline="") as file:
-        csv.writer(file).writerows([("id", "reason"), *failures.items()])
+    write_table(config.out / FAILURES_CSV, ("id", "reason"), failures.items())
     draw_hands(prepared, config.out / HANDS_PNG, failed=len(failures))
 
 

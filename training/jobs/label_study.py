@@ -35,6 +35,7 @@ from training.evaluation.label_study import ALL_LABELS, FIRST_LABELS, RANDOM_DRO
 from training.jobs.command import JobConfig, command
 from training.run.claim import claimed
 from training.run.exits import BadConfigurationError
+from training.run.precision import computes_in_bfloat16
 from training.run.room import whole
 from training.run.spent import Spent
 
@@ -212,13 +213,15 @@ def _work(config: LabelStudyConfig, unit: Unit, digest: str) -> Path:
 
 def _made_with(config: LabelStudyConfig, unit: Unit, digest: str) -> str:
     """SHA-256 of all that a run depends on beside the code, and of what that draws."""
-    return _digest([unit.arm, asdict(plan_of(config, unit)), config.selection_images, digest, drawing()])
+    plan = asdict(plan_of(config, unit))
+    return _digest([unit.arm, plan, config.selection_images, digest, drawing(), computes_in_bfloat16()])
 
 
 def _beginning(config: LabelStudyConfig, unit: Unit, digest: str) -> str:
     """What names a first round that strategies share; a member's dropout is in the name of its own folder."""
     plan = replace(config.plan, strategy="random", seed=unit.seed, members=1, dropout=0.0)
-    return _digest([asdict(plan), config.selection_images, digest, drawing()])[:DIGEST_CHARACTERS]
+    made_with = [asdict(plan), config.selection_images, digest, drawing(), computes_in_bfloat16()]
+    return _digest(made_with)[:DIGEST_CHARACTERS]
 
 
 def _check_made_with(config: LabelStudyConfig, digests: Mapping[str, str]) -> None:
@@ -229,8 +232,8 @@ def _check_made_with(config: LabelStudyConfig, digests: Mapping[str, str]) -> No
             config, unit, digests[unit.set]
         ):
             raise BadConfigurationError(
-                f"{path} was made with another configuration, on other outlines or by other draws; delete it or name "
-                "another folder"
+                f"{path} was made with another configuration, in another precision, on other outlines or by other "
+                "draws; delete it or name another folder"
             )
 
 

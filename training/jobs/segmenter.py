@@ -4,7 +4,6 @@ With `pseudo_labels` it first outlines further training radiographs with the mod
 that this one sees alike however they are shown: half of each batch is theirs, half was drawn by people.
 """
 
-import json
 import logging
 from collections.abc import Sequence
 from hashlib import sha256
@@ -26,13 +25,15 @@ from training.data.rows import Column, Rows, as_bytes
 from training.data.split import MASK_TEST_CSV, read_ids, read_split
 from training.enhancement.hands import load_segmenter
 from training.evaluation.curves import draw_curves
-from training.jobs.begun import STATE, check_begun, keep_config
+from training.jobs.begun import STATE, check_begun, check_learnt_from, keep_begun
 from training.jobs.command import JobConfig, command
 from training.models.segmenter import FCDenseNet
+from training.publish.digests import digest
 from training.run.advance import advancing
 from training.run.checkpoint import Checkpoint, save_whole
 from training.run.exits import BadConfigurationError
 from training.run.journal import Journal, read_journal
+from training.run.results import write_json
 from training.run.steps import run_steps
 
 LOG = logging.getLogger(__name__)
@@ -74,23 +75,24 @@ def run(config: SegmenterConfig) -> None:
     cv2.setNumThreads(1)
     check_begun(config, config.out)
     network = _network(config)
-    held = set(read_ids(config.never_train))
-    parts = read_split(config.dataset.split)
-    free = [id_ for id_ in outlined(config.masks) if id_ not in held]
-    ids = [id_ for id_ in free if parts.get(id_, "train") == "train"]
-    report_missing("are outlined, but not of the train part, and left out", sorted(set(free) - set(ids)), of=len(free))
-    LOG.info("%d outlines to learn from and to select with; those of %s are left out", len(ids), config.never_train)
-    if len(ids) <= config.selection_images:
-        raise BadConfigurationError(f"{config.masks}: {len(ids)} outlines leave none to train on")
-    drawn = _drawn(config, ids)
-    order = np.random.default_rng(0).permutation(len(drawn))  # the same in every run, whatever its seed
-    selection, train = order[: config.selection_images], order[config.selection_images :]
-    sources = [drawn.chosen(train)]
-    keep_config(config, config.out)
+    ids = _to_learn_from(config)
+    others = []
     if config.pseudo_labels is not None:
         masks = image_files(config.masks / "mask")
         others = [r for r in config.dataset.read() if r.part == "train" and r.id not in masks]
-        made_by = sha256(config.start_from.read_bytes()).hexdigest() if config.start_from else f"seed {config.seed}"
+    learnt_from = {
+        "outlines": _outlines_digest(config, ids),
+        "radiographs without outlines": sha256(repr([(r.id, r.origin) for r in others]).encode()).hexdigest(),
+        "weights to start from": digest(config.start_from) if config.start_from else "",
+    }
+    check_learnt_from(learnt_from, config.out)
+    drawn = _drawn(config, ids, made_by=learnt_from["outlines"])
+    order = np.random.default_rng(0).permutation(len(drawn))  # the same in every run, whatever its seed
+    selection, train = order[: config.selection_images], order[config.selection_images :]
+    sources = [drawn.chosen(train)]
+    keep_begun(config, learnt_from, config.out)
+    if config.pseudo_labels is not None:
+        made_by = learnt_from["weights to start from"] or f"seed {config.seed}"
         sources.append(
             pseudo_labels(
                 network, others, config.pseudo_labels, config.out / "pseudo-labels", seed=config.seed, made_by=made_by
@@ -104,7 +106,7 @@ def run(config: SegmenterConfig) -> None:
         checkpoint = Checkpoint(config.out / STATE, every_s=config.checkpoint_every_s)
         run_steps(learner, steps=learner.steps, checkpoint=checkpoint, journal=journal)
     save_whole({"model": learner.best, "selection_dice": learner.score}, config.out / "weights.pt")
-    (config.out / "figures.json").write_text(json.dumps({"selection_dice": learner.score}) + "\n")
+    write_json(config.out / "figures.json", {"selection_dice": learner.score})
     draw_curves(read_journal(config.out), config.out / "curves.png", images_a_step=config.phases[-1].batch_size)
 
 
@@ -112,15 +114,39 @@ def _network(config: SegmenterConfig) -> FCDenseNet:
     return new_network(config.seed) if config.start_from is None else load_segmenter(config.start_from)
 
 
-def _drawn(config: SegmenterConfig, ids: Sequence[str]) -> Outlines:
-    """What people outlined, as the network sees it; kept beside the run, and read from there one by one."""
-    seen = sha256(preprocessing_sha256().encode())
+def _to_learn_from(config: SegmenterConfig) -> list[str]:
+    """Ids of the outlines to learn from and to select with; how many of the others there are is told."""
+    never, there = set(read_ids(config.never_train)), outlined(config.masks)
+    held = never.intersection(there)
+    if never and not held:
+        raise BadConfigurationError(
+            f"never_train: {config.masks} has none of the outlines of {config.never_train}; name those of yours that "
+            "score the segmenter"
+        )
+    parts = read_split(config.dataset.split)
+    free = [id_ for id_ in there if id_ not in held]
+    ids = [id_ for id_ in free if parts.get(id_, "train") == "train"]
+    report_missing("are outlined, but not of the train part, and left out", sorted(set(free) - set(ids)), of=len(free))
+    LOG.info("%d outlines to learn from and to select with; %d that score are left out", len(ids), len(held))
+    if len(ids) <= config.selection_images:
+        raise BadConfigurationError(f"{config.masks}: {len(ids)} outlines leave none to train on")
+    return ids
+
+
+def _outlines_digest(config: SegmenterConfig, ids: Sequence[str]) -> str:
+    """SHA-256 of the files of these outlines and of what is made of them."""
+    seen = sha256(f"{preprocessing_sha256()} {' '.join(ids)}".encode())
     for files in (image_files(config.masks / "image"), image_files(config.masks / "mask")):
         for id_ in ids:
             seen.update(files[id_].read_bytes())
     if config.dataset.sizes is not None:
         seen.update(config.dataset.sizes.read_bytes())
-    kept = Rows.make(config.out / "outlines", ids, OUTLINES, made_by=seen.hexdigest(), anew=True)
+    return seen.hexdigest()
+
+
+def _drawn(config: SegmenterConfig, ids: Sequence[str], *, made_by: str) -> Outlines:
+    """What people outlined, as the network sees it; kept beside the run, and read from there one by one."""
+    kept = Rows.make(config.out / "outlines", ids, OUTLINES, made_by=made_by, anew=True)
     missing = {ids[row]: row for row in kept.missing}
     for pair in read_masks(config.masks, config.dataset.true_shapes(), only=missing):
         image, mask = segmenter_pair(pair)

@@ -1,8 +1,10 @@
 """What networks learn from, and what they start as: prepared images with labels, and weights."""
 
+import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Final, Literal
 
@@ -16,9 +18,11 @@ from training.data.radiographs import Dataset, Radiograph, report_missing, sex_c
 from training.data.rows import Rows
 from training.enhancement.hands import BADLY_STORED
 from training.jobs.command import JobConfig
+from training.jobs.lessons import Teacher
 from training.models.backbones import PROBE_PX, StageMap
 from training.models.exported import EXPORTED, UNREADABLE, load_exported_reader, restore_statistics
 from training.models.regressor import TransferNetwork
+from training.publish.digests import digest
 from training.publish.kinds import kind_of
 from training.run.exits import BadConfigurationError
 from training.transfer.images import Examples, Stored
@@ -30,6 +34,7 @@ Hub = Literal["imagenet"]
 IMAGENET: Final = ".safetensors"
 STATISTICS_IMAGES: Final = 1024
 STATISTICS_BATCH: Final = 32
+LEARNT: Final = ("train", "validation")
 HEAD: Final = "head."
 HEAD_BIAS: Final = "head.bias"
 
@@ -57,6 +62,24 @@ def examples(source: Source, radiographs: Sequence[Radiograph], target: Target) 
     there = [radiograph for radiograph, row in zip(radiographs, rows, strict=True) if row >= 0]
     labels = np.array([_number(source, radiograph, target) for radiograph in there], np.float32)
     return Examples(prepared.columns[source.images], rows[rows >= 0], labels, sex_columns(there), source.side_px)
+
+
+def learnt_from(
+    source: Source, radiographs: Sequence[Radiograph], *, weights: Path | Hub | None, teacher: Teacher | None
+) -> dict[str, str]:
+    """Digests of what a run learns from, by name: its radiographs' labels and hands, and the weights of others."""
+    seen = [r for r in radiographs if r.part in LEARNT]
+    ids, labels = [r.id for r in seen], [(r.id, r.label, r.sex, r.part) for r in seen]
+    try:
+        return {
+            "labels": sha256(json.dumps(labels).encode()).hexdigest(),
+            "hands": Rows.read(source.hands).digest(ids),
+            "hands from bad files": Rows.read(source.bad_files).digest(ids) if source.bad_files else "",
+            "weights to start from": digest(weights) if isinstance(weights, Path) else str(weights),
+            "teachers": json.dumps([member.card() for member in teacher.members]) if teacher else "",
+        }
+    except OSError as error:
+        raise BadConfigurationError(str(error)) from error
 
 
 def with_bad_files(source: Source, train: Examples) -> Examples:

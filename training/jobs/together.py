@@ -19,6 +19,8 @@ from torch.distributed.run import parse_args, run
 from training.run.exits import ExitCode
 
 PORT: Final = 29500
+SHARING: Final = ("transfer",)
+"""Jobs whose processes train one network; of others each would do all the work, in the same folder."""
 TELLING: Final = (
     ExitCode.BAD_CONFIGURATION,
     ExitCode.STORE_UNWRITABLE,
@@ -40,6 +42,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("job", help="the module of training.jobs")
     parser.add_argument("options", nargs=argparse.REMAINDER, help="its own options")
     asked = parser.parse_args(arguments)
+    if asked.job not in SHARING:
+        print(f"{asked.job} shares no work between processes; {', '.join(SHARING)} does", file=sys.stderr)
+        return ExitCode.BAD_CONFIGURATION
     if asked.nodes > 1 and not asked.first_node:
         parser.error("--nodes needs --first-node")
     where = ["--standalone"]

@@ -1,6 +1,6 @@
 """Trains a network by paced transfer learning (paper 2.4): `python -m training.jobs.transfer --config FILE`."""
 
-import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
@@ -8,16 +8,18 @@ import cv2
 import yaml
 from pydantic import Field
 
+from training.data.radiographs import Radiograph
 from training.evaluation.curves import draw_curves
-from training.jobs.begun import CONFIG, FREE, STATE, check_begun, keep_config
+from training.jobs.begun import CONFIG, FREE, STATE, check_begun, check_learnt_from, keep_begun
 from training.jobs.command import JobConfig, command
 from training.jobs.lessons import Teacher
-from training.jobs.source import Hub, Source, examples, network, with_bad_files
+from training.jobs.source import Hub, Source, examples, learnt_from, network, with_bad_files
 from training.models.backbones import StageMap
 from training.publish.published import Published
 from training.run.checkpoint import Checkpoint, save_whole
 from training.run.exits import BadConfigurationError
 from training.run.journal import Journal, read_journal
+from training.run.results import write_json
 from training.run.steps import run_steps
 from training.transfer.devices import AskedPrecision, Device, choose_device
 from training.transfer.learner import Fitting, StagedLearner
@@ -75,9 +77,8 @@ class TransferConfig(JobConfig):
         return self.start_from.named()
 
 
-def learner(config: TransferConfig, device: Device) -> StagedLearner:
+def learner(config: TransferConfig, device: Device, radiographs: Sequence[Radiograph]) -> StagedLearner:
     """What `run` trains."""
-    radiographs = config.source.dataset.read()
     parts = {part: [r for r in radiographs if r.part == part] for part in ("train", "validation")}
     if empty := [part for part, members in parts.items() if not members]:
         raise BadConfigurationError(f"{config.source.dataset.split}: no radiograph is in {' or '.join(empty)}")
@@ -109,10 +110,13 @@ def run(config: TransferConfig) -> None:
     device = choose_device(precision=config.precision, kind=config.device)
     config = config.settled(device)
     device.agreed(lambda: check_begun(config, config.out, free=ELSEWHERE))
-    learning = learner(config, device)
+    radiographs = config.source.dataset.read()
+    learning_from = learnt_from(config.source, radiographs, weights=config.weights, teacher=config.teacher)
+    device.agreed(lambda: check_learnt_from(learning_from, config.out))
+    learning = learner(config, device, radiographs)
     rank = device.rank
     if not rank:
-        keep_config(config, config.out)
+        keep_begun(config, learning_from, config.out)
     steps = total_images(config.stages) // config.fitting.batch_size
     with Journal(config.out / f"rank-{rank}" if rank else config.out, title=config.backbone, total=steps) as journal:
         checkpoint = Checkpoint(config.out / STATE, every_s=config.checkpoint_every_s, writes=not rank)
@@ -125,7 +129,7 @@ def write_results(out: Path, learning: StagedLearner, target: Target) -> None:
     """The best weights, their figures and the curves; each file whole or not there."""
     figures = learning.validate()
     save_whole({"model": learning.network.state_dict(), "figures": figures}, out / "weights.pt")
-    (out / "figures.json").write_text(json.dumps({"validation": figures, "score": target.selection(figures)}) + "\n")
+    write_json(out / "figures.json", {"validation": figures, "score": target.selection(figures)})
     draw_curves(read_journal(out), out / "curves.png", images_a_step=learning.fitting.batch_size)
 
 

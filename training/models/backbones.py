@@ -112,7 +112,7 @@ def chain(backbone: nn.Module) -> dict[str, nn.Module]:
         names += inner or [name]
     try:
         *steps, output = _Units(names).trace(backbone).nodes
-    except (AttributeError, TypeError, fx.proxy.TraceError) as error:
+    except (AssertionError, AttributeError, TypeError, fx.proxy.TraceError) as error:
         raise ValueError(f"{NO_CHAIN}: {error}") from error
     blocks: dict[str, nn.Module] = {}
     for before, node in zip([None, *steps], [*steps, output], strict=True):
@@ -172,7 +172,10 @@ def _maps(blocks: Mapping[str, nn.Module]) -> Iterator[tuple[str, Tensor]]:
     maps: Tensor = torch.zeros(1, 1, PROBE_PX, PROBE_PX)
     for name, block in blocks.items():
         was = block.training
-        with torch.inference_mode():
-            maps = block.eval()(maps)
+        try:
+            with torch.inference_mode():
+                maps = block.eval()(maps)
+        except AssertionError as error:
+            raise ValueError(f"{name} takes no images of {PROBE_PX} px: {error}") from error
         block.train(was)
         yield name, maps
