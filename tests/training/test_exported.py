@@ -5,9 +5,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the training extra: pip install -e '.[training]'")
 
-from services.core.adapters.model_repository import model_file  # noqa: E402
+from services.core.adapters.model_repository import ModelRepository, model_file  # noqa: E402
 from services.core.domain.contracts import CONTRACTS, ENHANCER, SEGMENTER  # noqa: E402
-from services.core.runtime.settings import ModelSettings, read_settings  # noqa: E402
+from services.core.runtime.settings import EMBEDDED_REPOSITORY  # noqa: E402
 from training.enhancement.hands import load_enhancer, load_segmenter  # noqa: E402
 from training.evaluation.measure import OnnxModel  # noqa: E402
 from training.jobs.source import network  # noqa: E402
@@ -37,10 +37,10 @@ def lived(network):
     return network.eval()
 
 
-@pytest.mark.parametrize(("name", "load", "version"), [(SEGMENTER, load_segmenter, 2), (ENHANCER, load_enhancer, 1)])
-def test_the_embedded_release_comes_back(name, load, version):
+@pytest.mark.parametrize(("name", "load"), [(SEGMENTER, load_segmenter), (ENHANCER, load_enhancer)])
+def test_the_embedded_release_comes_back(name, load):
     """Torch with the weights of an embedded file computes what the file does."""
-    path = model_file(read_settings(ModelSettings).model_repository, name, version)
+    path = model_file(EMBEDDED_REPOSITORY, name, ModelRepository(EMBEDDED_REPOSITORY).get().models[name])
     contract = CONTRACTS[name]
     images = np.random.default_rng(1).random((2, *contract.inputs[0].dims[1:]), np.float32)
     expected = OnnxModel(contract, path)(images)[contract.outputs[0].name]

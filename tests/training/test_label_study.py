@@ -167,7 +167,7 @@ def test_results_of_another_configuration_are_refused(project):
     assert job(project, strategies=["random"]).returncode == 0
     changed = job(project, strategies=["random"], selection_images=1)
     assert changed.returncode == 64
-    assert "was made with another configuration, on other outlines" in changed.stderr
+    assert "was made with another configuration, in another precision, on other outlines" in changed.stderr
     (project / "masks").rename(project / "moved")
     elsewhere = job(project, strategies=["random"], masks="moved")
     assert elsewhere.returncode == 0, elsewhere.stderr

@@ -22,7 +22,7 @@ from services.core.domain.preprocess import (
     uncrop_square,
     whole,
 )
-from services.core.domain.upright import DOUBTFUL, QUARTERS
+from services.core.domain.upright import DOUBTFUL, QUARTERS, trusted
 from services.core.errors import InvalidRadiographError
 from training.models.enhancer import UNetGenerator
 from training.models.exported import load_exported
@@ -52,7 +52,7 @@ def frame_masks(model: FCDenseNet, frames: Sequence[Image]) -> Iterator[tuple[Im
                 best, shown = again, inverted(frame)
         if mask_certainty(*best) < DOUBTFUL:
             turned = [one for quarter in QUARTERS for one in _masks(model, [shown], quarter=quarter)]
-            best = max(best, *turned, key=lambda one: mask_certainty(*one))
+            best = [best, *turned][trusted([mask_certainty(*one) for one in turned])]
         yield best
 
 

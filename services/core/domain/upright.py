@@ -1,5 +1,6 @@
 """Hands that do not lie with their fingers up: which quarter turn shows them upright, and what was read from it."""
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -15,6 +16,16 @@ DOUBTFUL: Final = 0.9
 up, most have it with the fingers to the side; and of its turns the most certain is nearly always that with them up."""
 ACTIVATION: Final = "activation"
 TYPICALITY: Final = "typicality"
+
+
+def trusted(certainties: Sequence[float]) -> int:
+    """The quarter turn whose mask is taken where that of the hand as it came is doubted, by the certainties in QUARTERS.
+
+    It is the most certain turn, if that is beyond doubt itself: what is doubted in every turn, as a pale hand may be,
+    keeps the mask that it came with, and 0 is returned.
+    """
+    best = int(np.argmax(certainties))
+    return QUARTERS[best] if certainties[best] >= DOUBTFUL else 0
 
 
 def lies(scores: NDArray[np.float32], gates: GateThresholds) -> bool:
