@@ -19,7 +19,7 @@ TYPICALITY: Final = "typicality"
 
 
 def trusted(certainties: Sequence[float]) -> int:
-    """The quarter turn whose mask is taken where that of the hand as it came is doubted, by the certainties in QUARTERS.
+    """The quarter turn whose mask is taken where that of a hand as it came is doubted, by the certainties in QUARTERS.
 
     It is the most certain turn, if that is beyond doubt itself: what is doubted in every turn, as a pale hand may be,
     keeps the mask that it came with, and 0 is returned.
