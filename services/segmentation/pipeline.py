@@ -71,11 +71,11 @@ class SegmentationPipeline:
             again = await self._workers.run(find, frame, await self._probability(model, positive, deadline))
             found, batch = (again, positive) if again.negative else (found, batch)
         if found.certainty < DOUBTFUL:
-            turned = [
+            turns = [found] + [
                 await self._workers.run(find, frame, await self._probability(model, view[None], deadline), quarter)
                 for quarter, view in zip(QUARTERS, in_quarters(batch), strict=True)
             ]
-            found = [found, *turned][trusted([one.certainty for one in turned])]
+            found = turns[trusted([one.certainty for one in turns], [float(one.mask.mean()) for one in turns])]
         return await self._workers.run(conclude, frame, found, pixels.shape, release.gates, model)
 
     async def _probability(self, model: ModelVersion, batch: Image, deadline: Deadline) -> Image:

@@ -3,16 +3,22 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.core.domain.upright import DOUBTFUL, QUARTERS, trusted
+from services.core.domain.upright import PIECE, trusted
 
-CERTAINTIES = st.lists(st.floats(0.5, 1), min_size=len(QUARTERS), max_size=len(QUARTERS))
+TURNS = 4
+SHARES = st.lists(st.floats(0, 1), min_size=TURNS, max_size=TURNS)
 
 
-@given(CERTAINTIES)
-def test_the_most_certain_turn_is_trusted_beyond_doubt_alone(certainties: list[float]) -> None:
-    """No turn is more certain than the trusted one; none is trusted where the most certain is doubted."""
-    turn = trusted(certainties)
-    if turn:
-        assert certainties[QUARTERS.index(turn)] == max(certainties) >= DOUBTFUL
-    else:
-        assert max(certainties) < DOUBTFUL
+@given(SHARES, SHARES)
+def test_the_most_certain_mask_that_is_no_piece_is_trusted(certainties: list[float], areas: list[float]) -> None:
+    """None of at least half the area of the first is more certain; the first stays where none is."""
+    turn = trusted(certainties, areas)
+    assert areas[turn] >= PIECE * areas[0]
+    assert all(certainties[turn] >= certainties[other] for other in range(TURNS) if areas[other] >= PIECE * areas[0])
+    assert turn == 0 or certainties[turn] > certainties[0]
+
+
+@given(SHARES)
+def test_a_piece_is_not_trusted_however_certain(certainties: list[float]) -> None:
+    """Of masks that all cover less than half of the first, none is taken."""
+    assert trusted(certainties, [0.4, 0.19, 0.1, 0.0]) == 0

@@ -51,8 +51,8 @@ def frame_masks(model: FCDenseNet, frames: Sequence[Image]) -> Iterator[tuple[Im
             if is_negative(frame, again[1]):
                 best, shown = again, inverted(frame)
         if mask_certainty(*best) < DOUBTFUL:
-            turned = [one for quarter in QUARTERS for one in _masks(model, [shown], quarter=quarter)]
-            best = [best, *turned][trusted([mask_certainty(*one) for one in turned])]
+            turns = [best] + [one for quarter in QUARTERS for one in _masks(model, [shown], quarter=quarter)]
+            best = turns[trusted([mask_certainty(*one) for one in turns], [mask.mean() for _, mask in turns])]
         yield best
 
 

@@ -14,18 +14,20 @@ QUARTERS: Final = (1, 2, 3)
 DOUBTFUL: Final = 0.9
 """A mask of less certainty is looked for in QUARTERS too. One in a hundred radiographs has such a one with the fingers
 up, most have it with the fingers to the side; and of its turns the most certain is nearly always that with them up."""
+PIECE: Final = 0.5
+"""A mask in another turn that covers less than this share of the one as it came is of a piece of the hand."""
 ACTIVATION: Final = "activation"
 TYPICALITY: Final = "typicality"
 
 
-def trusted(certainties: Sequence[float]) -> int:
-    """The quarter turn whose mask is taken where that of a hand as it came is doubted, by the certainties in QUARTERS.
+def trusted(certainties: Sequence[float], areas: Sequence[float]) -> int:
+    """The quarter turn (0 for none) whose mask is taken, by certainty and area of the masks (4,) of 0 to 3 turns.
 
-    It is the most certain turn, if that is beyond doubt itself: what is doubted in every turn, as a pale hand may be,
-    keeps the mask that it came with, and 0 is returned.
+    It is the most certain one of those that cover at least PIECE of what the mask of the hand as it came does: of a
+    pale hand a wrong turn may show nothing but a bone or two, and that for certain.
     """
-    best = int(np.argmax(certainties))
-    return QUARTERS[best] if certainties[best] >= DOUBTFUL else 0
+    whole = [turn for turn in (0, *QUARTERS) if areas[turn] >= PIECE * areas[0]]
+    return max(whole, key=lambda turn: certainties[turn])
 
 
 def lies(scores: NDArray[np.float32], gates: GateThresholds) -> bool:
