@@ -22,14 +22,14 @@ from services.core.runtime.settings import EMBEDDED_REPOSITORY  # noqa: E402
 from training.data.phantom import draw_parameters, render  # noqa: E402
 
 PAGE = Path("docs/own-data.md").read_text()
-COUNT, OUTLINED, SCORED, HEIGHT_PX = 116, 8, 3, 320
+COUNT, OUTLINED, SCORED, HEIGHT_PX = 124, 8, 3, 320
 TIMEOUT_S = 240
 EMBEDDED = {
     name: str(model_file(EMBEDDED_REPOSITORY, name, number).resolve())
     for name, number in ModelRepository(EMBEDDED_REPOSITORY).get().models.items()
 }
 SMALLER = {
-    "split.yaml": {"shares": {"train": 0.07, "validation": 0.03, "calibration": 0.87, "test": 0.03}},
+    "split.yaml": {"shares": {"train": 0.05, "validation": 0.05, "calibration": 0.85, "test": 0.05}},
     "segmenter.yaml": {
         "start_from": EMBEDDED[SEGMENTER], "selection_images": 2, "validate_every": 2,
         "phases": [{"size_px": 64, "steps": 2, "batch_size": 2, "learning_rate": 1e-6}],
