@@ -22,7 +22,7 @@ from services.core.domain.preprocess import (
 )
 from services.core.domain.reading import ModelVersion
 from services.core.domain.release import Release
-from services.core.domain.upright import DOUBTFUL, QUARTERS, in_quarters, trusted
+from services.core.domain.upright import DOUBTFUL, QUARTERS, in_quarters, surest_turn
 from services.core.runtime.deadlines import Deadline
 from services.core.runtime.workers import Workers
 
@@ -75,7 +75,7 @@ class SegmentationPipeline:
                 await self._workers.run(find, frame, await self._probability(model, view[None], deadline), quarter)
                 for quarter, view in zip(QUARTERS, in_quarters(batch), strict=True)
             ]
-            found = turns[trusted([one.certainty for one in turns], [float(one.mask.mean()) for one in turns])]
+            found = turns[surest_turn([one.certainty for one in turns], [float(one.mask.mean()) for one in turns])]
         return await self._workers.run(conclude, frame, found, pixels.shape, release.gates, model)
 
     async def _probability(self, model: ModelVersion, batch: Image, deadline: Deadline) -> Image:

@@ -16,7 +16,7 @@ from training.data.radiographs import Radiograph  # noqa: E402
 from training.data.rows import Rows  # noqa: E402
 from training.evaluation import gating  # noqa: E402
 from training.evaluation.disturbed import Disturbed  # noqa: E402
-from training.evaluation.gating import Chain, FittingSets, Preparing, Shares, thresholds  # noqa: E402
+from training.evaluation.gating import Chain, FittingSets, Preparing, RefusedShares, thresholds  # noqa: E402
 from training.evaluation.measure import OnnxModel  # noqa: E402
 from training.evaluation.typicality import NAMES  # noqa: E402
 from training.models.enhancer import UNetGenerator  # noqa: E402
@@ -122,7 +122,7 @@ def test_no_gate_refuses_more_than_its_share_of_any_kind():
     nearness = NAMES.index("nearness")
     for disturbed in (tilted, stored):
         disturbed["typicality"][:, nearness] += 9
-    shares = Shares(0.01, 0.03, 0.1, {"tilted": 0.2, "badly_stored": 0.05})
+    shares = RefusedShares(0.01, 0.03, 0.1, {"tilted": 0.2, "badly_stored": 0.05})
     settings = {"maximum_interval_width_months": 90, "maximum_structure_change": 0.45}
     both = {"tilted": tilted, "badly_stored": stored}
     alone, all_ = thresholds(usual, {}, shares, **settings), thresholds(usual, both, shares, **settings)

@@ -22,7 +22,7 @@ from services.core.domain.preprocess import (
     uncrop_square,
     whole,
 )
-from services.core.domain.upright import DOUBTFUL, QUARTERS, trusted
+from services.core.domain.upright import DOUBTFUL, QUARTERS, surest_turn
 from services.core.errors import InvalidRadiographError
 from training.models.enhancer import UNetGenerator
 from training.models.exported import load_exported
@@ -52,7 +52,7 @@ def frame_masks(model: FCDenseNet, frames: Sequence[Image]) -> Iterator[tuple[Im
                 best, shown = again, inverted(frame)
         if mask_certainty(*best) < DOUBTFUL:
             turns = [best] + [one for quarter in QUARTERS for one in _masks(model, [shown], quarter=quarter)]
-            best = turns[trusted([mask_certainty(*one) for one in turns], [mask.mean() for _, mask in turns])]
+            best = turns[surest_turn([mask_certainty(*one) for one in turns], [mask.mean() for _, mask in turns])]
         yield best
 
 

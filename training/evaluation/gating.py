@@ -207,7 +207,7 @@ def _changed(radiograph: Radiograph, kind: str, seed: tuple[int, int]) -> Image 
 
 
 @dataclass(frozen=True, slots=True)
-class Shares:
+class RefusedShares:
     """Of usual radiographs, the share that a gate may refuse; of each disturbed kind that is heeded, its own.
 
     Those of the gates that know what is no hand (`foreign`) and what is not upright (`turned`) are apart: what these
@@ -227,7 +227,7 @@ class Shares:
 def thresholds(
     usual: Figures,
     disturbed: Mapping[Disturbance, Figures],
-    shares: Shares,
+    shares: RefusedShares,
     *,
     maximum_interval_width_months: float,
     maximum_structure_change: float,

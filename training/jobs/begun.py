@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from training.jobs.command import JobConfig
 from training.run.exits import BadConfigurationError
-from training.run.room import whole
+from training.run.results import write_json, write_text
 
 CONFIG: Final = "config.yaml"
 LEARNT_FROM: Final = "learnt_from.json"
@@ -56,14 +56,12 @@ def check_learnt_from(learnt_from: Mapping[str, str], out: Path, *, state: str =
 def keep_begun(config: JobConfig, learnt_from: Mapping[str, str], out: Path) -> None:
     """Leave both in `out`, each whole or not at all. Raises StoreUnwritableError."""
     keep_config(config, out)
-    with whole(out / LEARNT_FROM) as file:
-        file.write(json.dumps(dict(learnt_from), indent=1).encode())
+    write_json(out / LEARNT_FROM, dict(learnt_from), indent=1)
 
 
 def keep_config(config: JobConfig, out: Path) -> None:
     """Leave it in `out`, whole or not at all. Raises StoreUnwritableError."""
-    with whole(out / CONFIG) as file:
-        file.write(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).encode())
+    write_text(out / CONFIG, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
 
 
 def _differing(now: Mapping[str, Any], before: Mapping[str, Any]) -> Iterator[str]:

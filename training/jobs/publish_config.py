@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from services.core.domain.contracts import ENHANCER, SEGMENTER
 from training.data.radiographs import Dataset
 from training.data.split import MASK_TEST_CSV, SPLIT_CSV
-from training.evaluation.gating import Disturbance, Shares
+from training.evaluation.gating import Disturbance, RefusedShares
 from training.jobs.command import JobConfig
 from training.models.exported import EXPORTED
 from training.publish.card import NOTICE
@@ -86,10 +86,10 @@ class PublishConfig(JobConfig):
         return {name: path for name, path in given.items() if path is not None and path.suffix == EXPORTED}
 
     @property
-    def gate_shares(self) -> Shares:
+    def gate_shares(self) -> RefusedShares:
         """How many radiographs the gates may refuse."""
         foreign = self.refused_share if self.foreign_share is None else self.foreign_share
-        return Shares(self.refused_share, foreign, self.turned_share, self.disturbed_share)
+        return RefusedShares(self.refused_share, foreign, self.turned_share, self.disturbed_share)
 
     @property
     def notice(self) -> str | None:

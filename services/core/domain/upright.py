@@ -20,7 +20,7 @@ ACTIVATION: Final = "activation"
 TYPICALITY: Final = "typicality"
 
 
-def trusted(certainties: Sequence[float], areas: Sequence[float]) -> int:
+def surest_turn(certainties: Sequence[float], areas: Sequence[float]) -> int:
     """The quarter turn (0 for none) whose mask is taken, by certainty and area of the masks (4,) of 0 to 3 turns.
 
     It is the most certain one of those that cover at least PIECE of what the mask of the hand as it came does: of a
