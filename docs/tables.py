@@ -112,9 +112,13 @@ def accuracy_rows(accuracy: dict[str, Any]) -> Iterator[Row]:
         yield "a fifth of the hand blanked", f"moves the age by {by_map:.0f} months; {at_random:.0f} at random", where
     if regions := accuracy.get("regions"):
         where = f"{regions['n']} radiographs with labelled ossification regions"
-        yield "ossification regions inside the outline", f"99% of it on {regions['inside_99_share']:.1%}", where
+        value = f"at least 99% of their area, in {regions['inside_99_share']:.1%} of radiographs"
+        yield "ossification regions inside the outline", value, where
     for name, group in accuracy.get("no_hands", {}).items():
-        yield f"refused: {name.replace('_', ' ')}", f"{group['refused']} of {group['n']}", "what is not a hand"
+        where = "what is not a hand"
+        if alone := group.get("test_part"):
+            where = f"radiographs not trained on, cut up; of the test part alone {alone['refused']} of {alone['n']}"
+        yield f"refused: {name.replace('_', ' ')}", f"{group['refused']} of {group['n']}", where
 
 
 def robustness_rows(accuracy: dict[str, Any]) -> Iterator[Row]:
@@ -122,17 +126,19 @@ def robustness_rows(accuracy: dict[str, Any]) -> Iterator[Row]:
     if forms := accuracy.get("forms"):
         median, largest = forms["median_difference_months"], forms["largest_difference_months"]
         where = f"{forms['hands']} hands as JPEG, PNG and four kinds of DICOM"
-        yield "one hand in several forms", f"differs by {median:.1f} months, at most {largest:.1f}", where
+        yield "one hand in several forms", f"median difference {median:.1f} months, largest {largest:.1f}", where
     for name, record in accuracy.get("turns", {}).items():
         if name.startswith("tilted"):
-            worse = record["mae_months"] / accuracy["turns"]["upright"]["mae_months"] - 1
+            upright = accuracy["turns"]["upright"]["mae_months"]
             where = f"{record['read']} radiographs of the test part, {record['abstained']} abstained"
-            yield f"MAE, {name} degrees", f"{record['mae_months']:.1f} months, {worse:+.0%} on upright", where
+            yield f"MAE, {name} degrees", f"{record['mae_months']:.1f} months; upright {upright:.1f}", where
     if disturbed := accuracy.get("robustness"):
         lost = [name for name, record in disturbed.items() if not record["kept"]]
         value = f"{len(disturbed) - 1 - len(lost)} of {len(disturbed) - 1} within bounds"
         paired = min(record["paired"]["n"] for record in disturbed.values())
-        where = f"{disturbed['as it is']['n_total']} radiographs, at least {paired} of them with a number both ways"
+        count = disturbed["as it is"]["n_total"]
+        having = "all" if paired == count else f"at least {paired}"
+        where = f"{count} radiographs of the test part, {having} with a number both ways"
         yield "disturbances", f"{value}; not {', '.join(lost)}" if lost else value, where
 
 

@@ -44,7 +44,10 @@ SMALLER = {
     "publish.yaml": {"fitting_images": 2},
 }  # fmt: skip
 """What makes each job short; all else is the page's."""
-SERVING = re.compile(r"^    BONEAGE_MODEL_REPOSITORY=(\S+) boneage (serve)\n    boneage (.*\\\n.*)$", re.MULTILINE)
+SERVING = re.compile(
+    r"^    BONEAGE_MODEL_REPOSITORY=(\S+) boneage (serve)\n\n    BONEAGE_MODEL_REPOSITORY=\1 boneage (.*\\\n.*)$",
+    re.MULTILINE,
+)
 
 
 @pytest.fixture(scope="module")
@@ -94,9 +97,7 @@ def test_the_page_leads_from_radiographs_to_a_release_that_answers(environment, 
             address = next(line.split()[5] for line in server.stdout if line.startswith("assess with:"))
             said = Template(evaluate.replace("\\\n", " ").replace("localhost:50051", address)).substitute(environment)
             command = [*boneage, *shlex.split(said), "--json"]
-            done = subprocess.run(
-                command, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
-            )
+            done = subprocess.run(command, env=serving, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
         finally:
             server.terminate()
     assert done.returncode == 0, done.stderr

@@ -128,7 +128,10 @@ def test_figures_come_from_what_the_benchmarks_wrote(tables):
             },
             "deletion_months": {"by the map": {"20%": 21.4}, "at random": {"20%": 9.6}},
         },
-        "no_hands": {"noise": {"n": 10, "refused": 10}},
+        "no_hands": {
+            "noise": {"n": 10, "refused": 10},
+            "shuffled_hands": {"n": 99, "refused": 97, "test_part": {"n": 41, "refused": 40}},
+        },
     }  # fmt: skip
     rows = list(tables.accuracy_rows(accuracy))
     assert rows[0] == ("MAE, sex known", "8.0 months (7.5 to 8.4)", "803 radiographs of the test part, gates off")
@@ -139,8 +142,9 @@ def test_figures_come_from_what_the_benchmarks_wrote(tables):
     assert values["a fifth of the hand blanked"] == "moves the age by 21 months; 10 at random"
     assert values["disturbances"] == "0 of 2 within bounds; not rotate 90, black"
     (where,) = (where for name, _, where in rows if name == "disturbances")
-    assert where == "300 radiographs, at least 0 of them with a number both ways"
-    assert rows[-1][:2] == ("refused: noise", "10 of 10")
+    assert where == "300 radiographs of the test part, at least 0 with a number both ways"
+    assert rows[-2] == ("refused: noise", "10 of 10", "what is not a hand")
+    assert rows[-1][1:] == ("97 of 99", "radiographs not trained on, cut up; of the test part alone 40 of 41")
 
 
 def test_coverage_has_a_row_for_each_band_of_either_age(tables):

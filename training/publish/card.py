@@ -69,15 +69,22 @@ def descent(members: Sequence[Member], learnt: Sequence[Radiograph]) -> dict[str
 
 
 def revision() -> str:
-    """The revision of this code: images, which hold no history, have it in the environment.
+    """The revision of this code, wherever it is run from: images, which hold no history, have it in the environment.
 
     Raises BadConfigurationError where neither says it.
     """
     if known := os.environ.get("SOURCE_REVISION", ""):
         return known
     try:
-        return subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()  # noqa: S607
+        asked = subprocess.run(
+            ["git", "rev-parse", "HEAD"],  # noqa: S607
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
     except (OSError, subprocess.CalledProcessError) as error:
         raise BadConfigurationError(
             "SOURCE_REVISION does not say what this code is, and there is no git history"
         ) from error
+    return asked.stdout.strip()
