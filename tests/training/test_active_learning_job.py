@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 
+import cv2
 import numpy as np
 import pytest
 import yaml
@@ -14,7 +15,8 @@ torch = pytest.importorskip("torch", reason="needs the training extra: pip insta
 
 from tests.kills import kill_at_random, undisturbed  # noqa: E402
 from tests.training.ellipses import draw_ellipses, leave_outlines  # noqa: E402
-from training.active_learning.oracles import merged  # noqa: E402
+from training.active_learning.oracles import Folder, merged  # noqa: E402
+from training.active_learning.rounds import Rounds  # noqa: E402
 from training.run.exits import ExitCode  # noqa: E402
 
 COUNT = 20
@@ -199,6 +201,8 @@ def test_broken_radiograph_is_named_and_never_asked(project):
     done = job(project, plan={"strategy": "random", "members": 1})
     assert done.returncode == 0, done.stderr
     assert "1 of 16 radiographs cannot be read: 9" in done.stderr
+    alone = rounds(project)[0]
+    assert alone["dice_members"] == pytest.approx(alone["dice_committee"]), "a committee of one is that one"
 
 
 @pytest.mark.parametrize(
@@ -232,6 +236,30 @@ def test_annotators_may_draw_at_different_sizes():
     answer = merged([one, other])
     assert np.array_equal(answer.mask, one)
     assert (answer.annotators, answer.agreement) == (2, 1.0)
+
+
+def test_one_person_is_one_annotator(tmp_path):
+    """Who skips a question and outlines it all the same has said one thing; with another's outline there are two."""
+    desk, mask = Folder(tmp_path, annotators=2), np.zeros((40, 30), np.uint8)
+    mask[10:30] = 255
+    for name in ("ada", "ben"):
+        (tmp_path / "answers" / name).mkdir(parents=True)
+    cv2.imwrite(str(tmp_path / "answers/ada/1.png"), mask)
+    (tmp_path / "answers/ada/1.skipped").touch()
+    assert desk.answers(["1"]) == {}
+    (tmp_path / "answers/ben/1.skipped").touch()
+    assert desk.answers(["1"])["1"].annotators == 1
+    cv2.imwrite(str(tmp_path / "answers/ben/1.png"), mask)
+    assert desk.answers(["1"])["1"].annotators == 2
+
+
+def test_rounds_are_in_order_however_many_there_are(tmp_path):
+    """The hundredth comes after the ninety-ninth: by these figures it is told whether the committee has converged."""
+    for number in range(103):
+        (tmp_path / f"round-{number:02d}").mkdir()
+        (tmp_path / f"round-{number:02d}" / "figures.json").write_text(json.dumps({"round": number}))
+    learning = Rounds(tmp_path, None, [], None, None, None, None)
+    assert [entry["round"] for entry in learning.done()] == list(range(103))
 
 
 def test_several_annotators_are_merged():

@@ -101,6 +101,27 @@ def test_features_that_are_kept_are_not_made_again(chain, radiographs, tmp_path,
         np.testing.assert_array_equal(ours, theirs)
 
 
+def test_what_is_another_file_by_now_is_read_again(chain, radiographs, tmp_path, monkeypatch):
+    """With its chunk alone, and the sets tell that they are others."""
+    monkeypatch.setattr(gating, "CHUNK", 2)
+    fitted(chain, radiographs, tmp_path)
+    rows = Rows.read(tmp_path / "features", write=True)
+    before, digest = rows.columns["features"].copy(), FittingSets(radiographs, 2, 1, tmp_path, "test").digest()
+    replaced = next(place for place, name in enumerate(rows.ids) if rows.done[place])
+    path = tmp_path / f"{rows.ids[replaced].rpartition(' ')[2]}.png"
+    cv2.imwrite(str(path), cv2.flip(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE), 0))
+    rows.columns["features"][:] = before + 1
+    fitted(chain, radiographs, tmp_path)
+    others = np.array([
+        rows.done[place] and place // 2 != replaced // 2 and rows.done[place // 2 * 2 : place // 2 * 2 + 2].all()
+        for place in range(len(rows.ids))
+    ])  # fmt: skip
+    assert not np.allclose(rows.columns["features"][replaced], before[replaced])
+    assert FittingSets(radiographs, 2, 1, tmp_path, "test").digest() != digest
+    assert others.any()
+    np.testing.assert_array_equal(rows.columns["features"][others], before[others] + 1)
+
+
 def test_without_any_hand_there_is_nothing_to_fit(chain, radiographs, tmp_path):
     """Where no radiograph can be read, the job ends with that, not with a riddle."""
     with pytest.raises(BadConfigurationError, match="no hand is left"):

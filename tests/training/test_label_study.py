@@ -2,8 +2,10 @@
 
 import fcntl
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -15,8 +17,10 @@ torch = pytest.importorskip("torch", reason="needs the training extra: pip insta
 from tests.kills import kill_at_random, undisturbed  # noqa: E402
 from tests.training.ellipses import draw_ellipses  # noqa: E402
 from training.active_learning.simulation import agreement, new_segmenter, outline_dice  # noqa: E402
+from training.data import phantom  # noqa: E402
 from training.evaluation.label_curves import Agreement, Curve  # noqa: E402
 from training.evaluation.label_study import Progress, write_report  # noqa: E402
+from training.jobs.label_study import Phantoms  # noqa: E402
 
 COUNT = 14
 PATIENCE_S = 400
@@ -202,6 +206,26 @@ def test_phantoms_are_a_set_too(project):
     done = job(project, sets={"phantoms": phantoms}, strategies=["random"])
     assert done.returncode == 0, done.stderr
     assert "4 of 4 runs are complete" in report(project)
+
+
+def test_other_phantoms_are_another_set(tmp_path, monkeypatch):
+    """So are as many that other code draws."""
+    phantoms = Phantoms(8, 2)
+    digest = phantoms.digest()
+    assert len({digest, Phantoms(8, 3).digest(), Phantoms(8, 2, height_px=96).digest()}) == 3
+    copied = shutil.copytree(phantom.__path__[0], tmp_path / "phantom")
+    monkeypatch.setattr(phantom, "__path__", [str(copied)])
+    assert phantoms.digest() == digest
+    (copied / "drawing.py").write_text((copied / "drawing.py").read_text() + "# other code\n")
+    assert phantoms.digest() != digest
+
+
+def test_a_last_round_that_leaves_nobody_to_ask_is_one(project):
+    """No score is left to be held against an error; the report is of the rounds before."""
+    plan = yaml.safe_load(Path(command(project)[-1]).read_text())["plan"]
+    done = job(project, strategies=["committee"], plan=plan | {"per_round": 7, "maximum_labels": 10})
+    assert done.returncode == 0, done.stderr
+    assert ["agreement" in entry for entry in results(project)["committee"]["rounds"]] == [True, False]
 
 
 def test_killed_at_random_it_ends_with_the_same_results(project):

@@ -162,7 +162,8 @@ def configured(project, tmp_path, target, model, **changes):
     store = shutil.copytree(project / "store", tmp_path / "store")
     torch.manual_seed(2)
     outputs = len(target["classes"]) if target["kind"] == "category" else 3
-    torch.save({"model": TransferNetwork("resnet18", outputs).state_dict()}, tmp_path / "reader.pt")
+    weights = {"model": TransferNetwork("resnet18", outputs).state_dict(), "training_ids": ["before", KNOWN]}
+    torch.save(weights, tmp_path / "reader.pt")
     (tmp_path / "run.yaml").write_text("made: for a test")
     dataset = {"images": str(project / "images"), "labels": str(project / "labels.csv"), "sex_column": None,
                "split": str(project / "split.csv"), "label_column": "group" if outputs == 2 else "months"}  # fmt: skip
@@ -174,6 +175,10 @@ def configured(project, tmp_path, target, model, **changes):
         "disturbed_share": {"tilted": 0.01, "badly_stored": 0.01},
     } | changes  # fmt: skip
     return store, values
+
+
+KNOWN = str(COUNTS["train"])
+"""Of the validation part; the weights have learnt from one of that name."""
 
 
 def release_of(project, tmp_path, target, model, **changes):
@@ -206,7 +211,7 @@ def test_a_release_of_ages_without_sexes_is_published_and_calibrated_again(proje
         assert [sum(band[key] for band in bands) for key in ("n", "covered")] == [held["n"], held["covered"]]
     assert "coverage" not in card["metrics"]["validation"]
     beside_trained = json.loads((serving.parent / "card.json").read_text())["training_ids"]
-    assert set(card["training_ids"]) == {str(i) for i in range(COUNTS["train"])} | set(beside_trained)
+    assert set(card["training_ids"]) == {str(i) for i in range(COUNTS["train"])} | {"before", KNOWN, *beside_trained}
     assert [member["backbone"] for member in card["members"]] == ["resnet18", "tf_efficientnet_lite0"]
     published = onnx.load(str(model_file(store.root, "boneage_regressor", 1))).graph
     assert any(weight.name.startswith("network.members.1.") for weight in published.initializer)
@@ -283,9 +288,18 @@ def versions(store):
 
 
 def test_a_release_of_classes_is_published(project, tmp_path):
-    """Classes with their temperature and their set's least probability; the model serves under its contract."""
+    """Classes with their temperature and their set's least probability; the model serves under its contract.
+
+    What its weights seem to have learnt from is named where it measures.
+    """
     target = {"kind": "category", "classes": ["young", "old"]}
-    store, _ = release_of(project, tmp_path, target, "hand_classifier")
+    repository, values = configured(project, tmp_path, target, "hand_classifier")
+    done = publish(tmp_path, **values)
+    assert done.returncode == 0, done.stderr
+    measured = sum(COUNTS.values()) - COUNTS["train"]
+    assert f"1 of {measured} radiographs measure or calibrate, and have the name" in done.stderr
+    assert f"better than it is: {KNOWN}" in done.stderr
+    store = ModelRepository(repository)
     release = store.get()
     assert release.classes.names == ("young", "old")
     assert release.reader == "hand_classifier"
@@ -383,7 +397,8 @@ def test_a_version_says_which_code_made_it(monkeypatch, tmp_path):
     monkeypatch.setenv("SOURCE_REVISION", "abc")
     assert revision() == "abc"
     monkeypatch.delenv("SOURCE_REVISION")
-    assert len(revision()) == 40
     monkeypatch.chdir(tmp_path)
+    assert len(revision()) == 40
+    monkeypatch.setenv("GIT_DIR", str(tmp_path))
     with pytest.raises(BadConfigurationError, match="SOURCE_REVISION does not say"):
         revision()

@@ -22,6 +22,7 @@ from training.models.enhancer import UNetGenerator  # noqa: E402
 from training.publish.proven import Proven  # noqa: E402
 from training.publish.published import Published  # noqa: E402
 from training.publish.store import numbered, publish_new  # noqa: E402
+from training.publish.trained_on import trained_on  # noqa: E402
 from training.run.exits import BadConfigurationError  # noqa: E402
 from training.transfer.devices import Device  # noqa: E402
 
@@ -38,10 +39,13 @@ def store(tmp_path):
 
 def test_what_serves_is_copied_once(store, tmp_path):
     """A copy that is there is not fetched again: a run goes on from what it began with."""
+    card = json.loads(store.read(f"{REGRESSOR}/1/card.json"))
+    store.replace(f"{REGRESSOR}/1/card.json", json.dumps(card | {"training_ids": ["7", "8"]}).encode())
     place = Published(str(store.folder), REGRESSOR)
     assert place.named() == Published(str(store.folder), REGRESSOR, 1)
     path = place.fetch(tmp_path / "run")
     assert path.read_bytes() == store.read(f"{REGRESSOR}/1/model.onnx")
+    assert trained_on(path) == {"7", "8"}
     path.write_bytes(b"as it was")
     assert place.fetch(tmp_path / "run").read_bytes() == b"as it was"
 
@@ -78,7 +82,7 @@ def test_processes_that_train_together_all_get_it(store, tmp_path):
     with ThreadPoolExecutor(8) as pool:
         paths = list(pool.map(lambda _: place.fetch(folder), range(32)))
     assert {path.read_bytes() for path in paths} == {store.read(f"{REGRESSOR}/1/model.onnx")}
-    assert list(folder.iterdir()) == [paths[0]]
+    assert sorted(folder.iterdir()) == [paths[0].with_suffix(".json"), paths[0]]
 
 
 def config_of(store, tmp_path):

@@ -99,6 +99,16 @@ def test_asked_to_stop_saves_and_says_so(whole, tmp_path):
     assert_same_run(tmp_path, whole[0])
 
 
+def test_asked_to_stop_on_a_full_disk_it_does_not_say_that_it_saved(tmp_path):
+    """It ends with 74, which says so, and not with 143, which says that the state is there."""
+    process = start(tmp_path, every_s=1000)
+    wait_for_step(tmp_path, 500, process)
+    (tmp_path / "last.pt.partial").symlink_to("/dev/full")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait() == ExitCode.STORE_UNWRITABLE
+    assert not (tmp_path / "last.pt").exists()
+
+
 def test_finished_run_is_not_done_again(whole):
     """Starting it once more changes nothing on disk."""
     folder, _ = whole

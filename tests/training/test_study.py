@@ -127,6 +127,12 @@ def test_a_run_is_gone_on_with_only_as_it_was_begun(values, tmp_path):
         refused = subprocess.run(command(values | changes, tmp_path), capture_output=True, text=True, check=False)
         assert refused.returncode == ExitCode.BAD_CONFIGURATION
         assert "last.pt was made with another configuration" in refused.stderr
+    prepared = Rows.read(tmp_path / "hands", write=True)
+    prepared.done[5] = False
+    fewer = subprocess.run(command(values, tmp_path), capture_output=True, text=True, check=False)
+    assert fewer.returncode == ExitCode.BAD_CONFIGURATION
+    assert "on other hands, labels or draws" in fewer.stderr
+    prepared.done[5] = True
     (tmp_path / "labels.csv").write_text((tmp_path / "labels.csv").read_text().replace("0,", "0,1", 1))
     with pytest.raises(BadConfigurationError, match="on other hands, labels or draws"):
         run(StudyConfig(**values))

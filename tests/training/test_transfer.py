@@ -125,6 +125,13 @@ def same(one, other):
     return all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
+def test_a_batch_that_processes_cannot_share_is_refused():
+    """Shares of different sizes would count some images more than others."""
+    three = Device("cpu", "fp32", rank=0, world=3)
+    with pytest.raises(BadConfigurationError, match="a batch of 4 images cannot be shared by 3 processes"):
+        learner([Stage((), images=16, learning_rate=0.003)], device=three)
+
+
 def test_too_few_images_are_named_before_anything_is_computed():
     """A batch that cannot be drawn, nothing to validate with."""
     stages = [Stage((), images=16, learning_rate=0.003)]

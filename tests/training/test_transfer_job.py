@@ -26,6 +26,7 @@ from tests.web import answering  # noqa: E402
 from training.data.rows import Rows  # noqa: E402
 from training.jobs.together import TELLING  # noqa: E402
 from training.models.regressor import TransferNetwork  # noqa: E402
+from training.publish.trained_on import trained_on  # noqa: E402
 from training.transfer.devices import Device  # noqa: E402
 
 SIDE = 64
@@ -164,6 +165,8 @@ def test_a_network_learns_from_what_a_better_one_reads(project):
     """The teacher reads once, and its readings serve whoever goes on; another teacher reads anew."""
     longer = {"stages": [{"trainable": ["exit", "middle", "entry"], "images": 800, "learning_rate": 0.003}]}
     assert ended(config(project, **longer)).returncode == 0
+    known = torch.load(project / "run/weights.pt", weights_only=True)
+    torch.save(known | {"training_ids": [*known["training_ids"], "of-another"]}, project / "run/weights.pt")
     teacher = {"members": [{"backbone": "mobilenetv3_small_050", "weights": [str(project / "run/weights.pt")]}]}
     wrong = project / "wrong.csv"
     lines = (project / "labels.csv").read_text().splitlines()
@@ -188,12 +191,25 @@ def test_a_network_learns_from_what_a_better_one_reads(project):
     assert ended(config(project, **taught)).returncode == 0
     assert lessons.done.all()
     np.testing.assert_allclose(lessons.columns["outputs"], read, atol=1e-4)
+    train = {f"wrist-{i}" for i in range(COUNT) if i % 5}
+    assert trained_on(project / "taught/weights.pt") == train | {"of-another"}
     figures = json.loads((project / "taught/figures.json").read_text())["validation"]
     assert figures["auc"] > 0.9, "it learnt from the labels of the train part, which are all wrong"
     other = {"members": [{"backbone": "resnet18", "weights": [str(wrong)]}]}
     result = ended(config(project, teacher=other, out=str(project / "other")))
     assert result.returncode == 64
     assert "resnet18" in result.stderr
+
+
+def test_weights_say_what_they_come_from(project):
+    """Also what those had learnt from that they begin with."""
+    stages = [{"trainable": [], "images": 80, "learning_rate": 0.02}]
+    torch.manual_seed(7)
+    begun = {"model": TransferNetwork("mobilenetv3_small_050", 2).state_dict(), "training_ids": ["of-another"]}
+    torch.save(begun, project / "begun.pt")
+    result = ended(config(project, start_from=str(project / "begun.pt"), stages=stages))
+    assert result.returncode == 0, result.stderr
+    assert trained_on(project / "run/weights.pt") == {"of-another", *(f"wrist-{i}" for i in range(COUNT) if i % 5)}
 
 
 def test_another_question_takes_over_what_lies_before_the_head(project):

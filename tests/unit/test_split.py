@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,6 +40,21 @@ def test_each_stratum_has_the_shares(count, seed):
     for stratum, size in Counter(strata.values()).items():
         for part, share in SHARES.items():
             assert abs(members[stratum, part] - share * size) <= 1
+
+
+@given(st.integers(1, 60), st.integers(1, 40), st.integers(0, 50))
+def test_few_that_are_drawn_now_and_then_come_to_the_same_shares(at_once, strata, seed):
+    """Whatever comes at a time, one of a stratum or many, each part has its share in the end."""
+    rng = np.random.default_rng(seed)
+    drawn, there = Counter(), Counter()
+    for start in range(0, 600, at_once):
+        new = {str(i): int(rng.integers(strata)) for i in range(start, min(start + at_once, 600))}
+        for id_, part in draw_split(new, always_train=[], seed=seed, there=there).items():
+            there[new[id_], part] += 1
+            drawn[part] += 1
+    assert drawn.total() == 600
+    for part, share in SHARES.items():
+        assert abs(drawn[part] - share * 600) <= 5
 
 
 @given(st.integers(0, 1000))

@@ -119,7 +119,7 @@ class Folder:
     """People with any drawing program: `folder`/questions/ID.png and ID.suggestion.png go out, answers/ID.png come in.
 
     Several annotators have a folder each: answers/NAME/ID.png. Black is background, everything else is hand. Who sees
-    nothing to outline puts an empty file ID.skipped in place of the picture.
+    nothing to outline puts an empty file ID.skipped in place of the picture; beside one it says nothing.
     """
 
     folder: Path
@@ -140,11 +140,11 @@ class Folder:
         """Those that as many annotators as are wanted have given."""
         root = self.folder / "answers"
         folders = [root, *sorted(path for path in root.iterdir() if path.is_dir())] if root.is_dir() else []
-        files = [image_files(folder) for folder in folders]
+        files = {folder: image_files(folder) for folder in folders}
         result: Answers = {}
         for id_ in ids:
-            paths = [files_of[id_] for files_of in files if id_ in files_of]
-            skipped = sum((folder / f"{id_}{SKIPPED}").exists() for folder in folders)
+            paths = [files_of[id_] for files_of in files.values() if id_ in files_of]
+            skipped = sum((folder / f"{id_}{SKIPPED}").exists() for folder in folders if id_ not in files[folder])
             if len(paths) + skipped >= self.annotators:
                 result[id_] = answer_of([read_outline(path) for path in paths], skipped=skipped)
         return result

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from training.active_learning.committee import committee_dice, suggestion
-from training.active_learning.learner import Outlines, mean_dice
+from training.active_learning.learner import Outlines
 from training.active_learning.members import beginning, learn, load
 from training.active_learning.oracles import Answer, Oracle, Question, on_frame
 from training.active_learning.plan import Plan
@@ -32,6 +32,7 @@ LOG = logging.getLogger(__name__)
 Frame = NDArray[np.float32]
 START: Final = "start.csv"
 """What the first round learns from; where it is, a run was begun."""
+CHUNK: Final = 32
 ANSWERED: Final = ("id", "annotators", "agreement")
 DECLINED: Final = "declined.csv"
 """What people see nothing to outline in: it is neither learnt from nor asked again."""
@@ -79,7 +80,7 @@ class Rounds:
 
     def done(self) -> list[dict[str, Any]]:
         """Figures of the rounds that are complete."""
-        files = sorted(self.folder.glob("round-*/figures.json"))
+        files = sorted(self.folder.glob("round-*/figures.json"), key=lambda file: _number(file.parent))
         return [json.loads(file.read_text()) for file in files]
 
     def committee(self, number: int) -> list[FCDenseNet]:
@@ -115,7 +116,8 @@ class Rounds:
         return [id_ for id_ in asked if id_ not in declined and not self._outline_file(id_).exists()]
 
     def _ask_first(self, first: Path) -> None:
-        frames = {id_: self.frame(id_) for id_ in self._open(_read_ids(first))}
+        """Put what nobody has outlined; of that there is little, of what is given perhaps much."""
+        frames = {id_: self.frame(id_) for id_ in self._open(_read_ids(first)) if id_ not in self.given}
         self.oracle.ask([Question(id_, f, np.zeros(f.shape, bool)) for id_, f in frames.items()])
 
     def _replaced(self, first: Path) -> bool:
@@ -140,7 +142,16 @@ class Rounds:
         _write_ids(first, [*given, *self.plan.drawn(rest, there=len(given))])
 
     def _collect(self, ids: Sequence[str]) -> None:
-        """Keep the answers to these questions, so that a round is the same whenever it is done again."""
+        """Keep the answers to these questions, so that a round is the same whenever it is done again.
+
+        Few at a time of those that are given, since there may be more than memory holds.
+        """
+        given = [id_ for id_ in ids if id_ in self.given]
+        for start in range(0, len(given), CHUNK):
+            self._keep_answers(given[start : start + CHUNK])
+        self._keep_answers([id_ for id_ in ids if id_ not in self.given])
+
+    def _keep_answers(self, ids: Sequence[str]) -> None:
         answers = self.oracle.answers(ids) if ids else {}
         if declined := [id_ for id_, answer in answers.items() if answer is None]:
             _write_ids(self.folder / DECLINED, sorted({*self._declined(), *declined}))
@@ -198,8 +209,8 @@ class Rounds:
         return network.eval()
 
     def _dice(self, members: Sequence[FCDenseNet]) -> dict[str, float]:
-        """Dice on the selection of the members' masks, and of the whole committee's on selection and test."""
-        own = [mean_dice(member, self.selection, size_px=self.plan.size_px)[0] for member in members]
+        """Dice on the selection of each member alone, on average, and of the whole committee on selection and test."""
+        own = [committee_dice([member], self.selection) for member in members]
         together = {name: committee_dice(members, outlines)
                     for name, outlines in (("committee", self.selection), ("test", self.test))}  # fmt: skip
         return {"dice_members": float(np.mean(own)), **{f"dice_{name}": value for name, value in together.items()}}
@@ -224,7 +235,7 @@ class Rounds:
             seen = self._embeddings(folder, scorer, [*rest, *labelled])
             embeddings, outlined = seen[: len(rest)], seen[len(rest) :]
             pool = Pool(rest, {m: np.array([scores[id_][m] for id_ in rest]) for m in strategy.measures}, embeddings)
-            seed = self.plan.seed * 1000 + int(folder.name.rpartition("-")[2])
+            seed = self.plan.seed * 1000 + _number(folder)
             _write_ids(query, strategy.choose(pool, outlined, count, seed=seed))
         questions = []
         for id_ in _read_ids(query):
@@ -273,6 +284,11 @@ class Rounds:
                 rows.write(np.array([row]), embedding=embedding[None])
                 advance(1, doing="embedding")
         return np.array(rows.columns["embedding"])
+
+
+def _number(folder: Path) -> int:
+    """Of a round."""
+    return int(folder.name.rpartition("-")[2])
 
 
 def _write_ids(path: Path, ids: Sequence[str]) -> None:

@@ -82,8 +82,7 @@ def simulate(world: World, plan: Plan, folder: Path, *, beginnings: Path, spent:
         members, asked = learning.committee(number), learning.asked(number)
         entry = _round(plan, number, len(asked), [id_ for id_ in asked if id_ not in before], members, world)
         before = set(asked)
-        if plan.strategy == "committee":
-            rest = [id_ for id_ in ids if id_ not in before]
+        if plan.strategy == "committee" and (rest := [id_ for id_ in ids if id_ not in before]):
             entry["agreement"] = {"ids": rest} | agreement(members, [world.seen(id_) for id_ in rest])
         found.append(entry)
     return found

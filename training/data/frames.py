@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from services.core.domain.preprocess import FRAME_PX
 from services.core.errors import InvalidRadiographError
 from training.data.radiographs import Radiograph, report_missing
-from training.data.rows import ORIGIN, Column, Rows
+from training.data.rows import ORIGIN, ORIGIN_COLUMN, Column, Rows
 from training.run.advance import advancing
 
 LOG = logging.getLogger(__name__)
 COLUMNS: Final[dict[str, Column]] = {
     "pixels": ((FRAME_PX, FRAME_PX), "uint8"),
     "shape": ((2,), "int32"),
-    "origin": ORIGIN,
+    ORIGIN_COLUMN: ORIGIN,
 }
 
 

@@ -51,9 +51,12 @@ class Radiograph:
         """What tells whether what was made of it is of this file and shape: 64 bits of a digest of both.
 
         Of a file its size, its beginning, which says what a DICOM file is, and its end count; of one that may not be
-        read, which whoever reads its frame will name, its size alone.
+        read, which whoever reads its frame will name, its size alone; 0 of one that is not there any more.
         """
-        size = self.path.stat().st_size
+        try:
+            size = self.path.stat().st_size
+        except FileNotFoundError:
+            return 0
         told = sha256(f"{self.path.suffix.lower()} {size} {self.true_shape}".encode())
         with suppress(OSError), self.path.open("rb") as file:
             told.update(file.read(ENDS_BYTES))

@@ -17,7 +17,8 @@ from training.run.room import take_room, whole
 Column: TypeAlias = tuple[tuple[int, ...], str]
 """Shape of a row and name of the numpy type."""
 ORIGIN: Final[Column] = ((), "uint64")
-"""Of a column `origin`: what a row was made of (`Radiograph.origin`)."""
+"""Of the column ORIGIN_COLUMN: what a row was made of (`Radiograph.origin`)."""
+ORIGIN_COLUMN: Final = "origin"
 DESCRIPTION: Final = "rows.json"
 
 
@@ -109,14 +110,14 @@ class Rows:
         self.done[rows] = True
 
     def forget_all_but(self, origins: Sequence[int]) -> None:
-        """Have those rows made again whose column `origin` is not what it is now: another file, or another shape."""
-        self.done[self.columns["origin"] != np.array(origins, np.uint64)] = False
+        """Have those rows made again whose ORIGIN_COLUMN is not what it is now: another file, or another shape."""
+        self.done[self.columns[ORIGIN_COLUMN] != np.array(origins, np.uint64)] = False
 
     def digest(self, ids: Sequence[str]) -> str:
         """SHA-256 of what the rows of these images were made of and by, and of which are there."""
         rows = self.find(ids)
         there = rows[rows >= 0]
-        origins = self.columns["origin"][there].tolist() if "origin" in self.columns else []
+        origins = self.columns[ORIGIN_COLUMN][there].tolist() if ORIGIN_COLUMN in self.columns else []
         told = [self.made_by, list(ids), (rows >= 0).tolist(), origins]
         return sha256(json.dumps(told).encode()).hexdigest()
 

@@ -4,8 +4,9 @@ RSNA gives no patient id, so an image stands for a patient. Every radiograph tha
 of those masks are listed in `mask_test.csv`: they score the segmenter and are never trained on nor selected with.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Mapping
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Final, Literal
@@ -18,34 +19,52 @@ from training.run.exits import BadConfigurationError
 Part = Literal["train", "validation", "calibration", "test"]
 SHARES: Final[dict[Part, float]] = {"train": 0.80, "validation": 0.07, "calibration": 0.06, "test": 0.07}
 BAND_MONTHS: Final = 24
+WHOLE_WEIGHT: Final = 0.3
+"""Of what a part lacks in the whole, beside what it lacks in the stratum: strata stay within one radiograph."""
 SPLIT_CSV: Final = Path(__file__).with_name("split.csv")
 MASK_TEST_CSV: Final = Path(__file__).with_name("mask_test.csv")
 
 
 def draw_split(
-    strata: Mapping[str, Hashable], *, always_train: Iterable[str], seed: int, shares: Mapping[Part, float] = SHARES
+    strata: Mapping[str, Hashable],
+    *,
+    always_train: Iterable[str],
+    seed: int,
+    shares: Mapping[Part, float] = SHARES,
+    there: Mapping[tuple[Hashable, Part], int] | None = None,
 ) -> dict[str, Part]:
-    """Part of each radiograph, given its stratum by id, with `shares` held within each stratum.
+    """Part of each radiograph, given its stratum by id, with `shares` held within each stratum and in the whole.
 
-    What is `always_train` is of the train part also where it is more than that part's share; the others then share what
-    is left as their shares are to each other.
+    Each goes to the part that lacks most of its share (minimisation: Taves DR, Clin Pharmacol Ther 1974;15:443-453), so
+    that a few radiographs, drawn now and then, or strata of few come to the same shares; `there` counts those that have
+    a part already, by stratum and part. What is `always_train` is of the train part also where it is more than that
+    part's share.
     """
     fixed = set(always_train)
-    names = sorted(shares, key=lambda part: part != "train")
     rng = np.random.default_rng(seed)
     members: dict[Hashable, list[str]] = defaultdict(list)
     for id_, stratum in strata.items():
         members[stratum].append(id_)
+    counts = Counter[tuple[Hashable, Part]](there)
+    whole = Counter[Part]()
+    for (_, counted), count in counts.items():
+        whole[counted] += count
+
+    def lacking(stratum: Hashable, part: Part) -> float:
+        own = shares[part] * (1 + sum(counts[stratum, other] for other in shares)) - counts[stratum, part]
+        return own + WHOLE_WEIGHT * (shares[part] * (1 + whole.total()) - whole[part])
+
+    ordered = [
+        (stratum, ids[index])
+        for stratum, ids in sorted(members.items(), key=lambda item: str(item[0]))
+        for index in rng.permutation(len(ids))
+    ]
     parts: dict[str, Part] = {}
-    for _, ids in sorted(members.items(), key=lambda item: str(item[0])):
-        ordered = [ids[i] for i in rng.permutation(len(ids))]
-        ordered.sort(key=lambda id_: id_ not in fixed)
-        bounds = np.rint(np.cumsum([shares[name] for name in names]) * len(ordered)).astype(int)
-        if (taken := len(fixed.intersection(ids))) > bounds[0]:
-            left = (len(ordered) - taken) / max(len(ordered) - bounds[0], 1)
-            bounds = np.rint(taken + (bounds - bounds[0]) * left).astype(int)
-        for position, id_ in enumerate(ordered):
-            parts[id_] = names[int(np.searchsorted(bounds, position, side="right"))]
+    for stratum, id_ in sorted(ordered, key=lambda entry: entry[1] not in fixed):
+        part: Part = "train" if id_ in fixed else max(shares, key=partial(lacking, stratum))
+        parts[id_] = part
+        counts[stratum, part] += 1
+        whole[part] += 1
     return parts
 
 

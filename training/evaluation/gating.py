@@ -6,6 +6,7 @@ Limits heed radiographs that no network learnt from, as they are and, where it i
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
@@ -20,7 +21,7 @@ from services.core.errors import InvalidRadiographError
 from training.data.augment import badly_stored
 from training.data.negatives import not_a_hand, shuffled, tilted, turned
 from training.data.radiographs import Radiograph, report_missing
-from training.data.rows import Column, Rows
+from training.data.rows import ORIGIN, ORIGIN_COLUMN, Column, Rows
 from training.enhancement.hands import enhance, frame_masks, gated, load_enhancer, load_segmenter, segmented_hand
 from training.evaluation.typicality import NAMES
 from training.models.enhancer import UNetGenerator
@@ -151,18 +152,31 @@ class FittingSets(Sample):
         """Their indices."""
         return self.order[: len(CHANGES) * self.each]
 
+    @property
+    def origins(self) -> list[int]:
+        """What tells each file from another of that name."""
+        return [self.radiographs[index].origin for index in self.chosen]
+
+    def digest(self) -> str:
+        """SHA-256 of these."""
+        return sha256(repr(self.origins).encode()).hexdigest()
+
     def features(self, chain: Chain, advance: Advance) -> tuple[NDArray[np.float32], ...]:
         """Features of upright hands (a third tilted, a third badly stored), of turned hands and of what is no hand.
 
         Radiographs that cannot be read are left out, named and counted. Raises BadConfigurationError where none is
-        left, StoreUnwritableError where the features have no room. Those that were not read are tried again each time.
+        left, StoreUnwritableError where the features have no room. Those that were not read, and those whose file is
+        another now, are tried again each time.
         """
         chosen, kinds = self.chosen, list(CHANGES)
         of_kind = np.arange(len(chosen)) // self.each
         ids = [self.radiographs[index].id for index in chosen]
         names = [f"{kinds[kind]}: {id_}" for kind, id_ in zip(of_kind, ids, strict=True)]
-        columns: dict[str, Column] = {"features": ((chain.width,), "float32"), "hand": ((), "bool")}
+        columns: dict[str, Column] = {
+            "features": ((chain.width,), "float32"), "hand": ((), "bool"), ORIGIN_COLUMN: ORIGIN,
+        }  # fmt: skip
         rows = Rows.make(self.folder, names, columns, made_by=self.made_by, anew=True)
+        rows.forget_all_but(self.origins)
 
         def values(frames: Sequence[Image]) -> Values:
             hands, _ = chain.prepare(frames)
@@ -193,7 +207,10 @@ def fill(rows: Rows, changes: Sequence[Change], values: Callable[[Sequence[Image
         frames = {place: _changed(*changes[place]) for place in places}
         there = np.array([place for place, frame in frames.items() if frame is not None], np.intp)
         if len(there):
-            rows.write(there, **values([frame for frame in frames.values() if frame is not None]))
+            found = values([frame for frame in frames.values() if frame is not None])
+            if ORIGIN_COLUMN in rows.columns:
+                found[ORIGIN_COLUMN] = np.array([changes[place][0].origin for place in there], np.uint64)
+            rows.write(there, **found)
         advance(len(places), doing=rows.folder.name)
 
 

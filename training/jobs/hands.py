@@ -27,7 +27,7 @@ from services.core.domain.preprocess import HAND_PX, crop_square, standardise, w
 from services.core.errors import InvalidRadiographError
 from training.data.augment import badly_stored
 from training.data.radiographs import Dataset, Radiograph, report_missing
-from training.data.rows import ORIGIN, Column, Rows, as_bytes
+from training.data.rows import ORIGIN, ORIGIN_COLUMN, Column, Rows, as_bytes
 from training.data.split import SHARES, Part
 from training.enhancement.hands import (
     BADLY_STORED,
@@ -57,7 +57,8 @@ HANDS_PNG: Final = "hands.png"
 IMAGE: Final[Column] = ((HAND_PX, HAND_PX), "uint8")
 NUMBER: Final[Column] = ((), "float32")
 SEGMENTED: Final[dict[str, Column]] = {
-    "raw": IMAGE, "segmented": IMAGE, "fraction": NUMBER, "certainty": NUMBER, "contrast": NUMBER, "origin": ORIGIN,
+    "raw": IMAGE, "segmented": IMAGE, "fraction": NUMBER, "certainty": NUMBER, "contrast": NUMBER,
+    ORIGIN_COLUMN: ORIGIN,
 }  # fmt: skip
 ENHANCED: Final[dict[str, Column]] = {"enhanced": IMAGE, "structure_change": NUMBER}
 
@@ -130,7 +131,7 @@ class Preparation:
             "raw": as_bytes(crop_square(standardise(frame), whole(frame), size_px=HAND_PX)),
             "segmented": as_bytes(hand),
             **gated(frame, probability, mask),
-            "origin": np.uint64(radiograph.origin),
+            ORIGIN_COLUMN: np.uint64(radiograph.origin),
         }
         if self.enhancer is not None:
             (enhanced,), (change,) = enhance(

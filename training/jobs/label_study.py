@@ -25,6 +25,7 @@ from training.active_learning.plan import Plan
 from training.active_learning.sight import network_input, square_mask
 from training.active_learning.simulation import Architecture, World, first_alone, simulate, with_fixed_labels
 from training.active_learning.strategies import Name
+from training.data import phantom
 from training.data.masks import read_masks
 from training.data.phantom import draw_parameters, render
 from training.data.radiographs import Dataset, image_files
@@ -93,13 +94,14 @@ class Phantoms:
         for index in range(self.count + self.test):
             sex: Literal["male", "female"] = "male" if index % 2 else "female"
             parameters = draw_parameters(rng, age_months=float(rng.uniform(12, 216)), sex=sex)
-            phantom = render(parameters, height_px=self.height_px)
-            drawn[index >= self.count][f"phantom-{index}"] = phantom.pixels, phantom.mask
+            one = render(parameters, height_px=self.height_px)
+            drawn[index >= self.count][f"phantom-{index}"] = one.pixels, one.mask
         return drawn[0], drawn[1]
 
     def digest(self) -> str:
-        """SHA-256 of how it is drawn."""
-        return _digest(asdict(self))
+        """SHA-256 of how many there are, and of the code that draws them."""
+        code = [path.read_text() for path in sorted(Path(phantom.__path__[0]).glob("*.py"))]
+        return _digest([asdict(self), *code])
 
 
 Set = Annotated[Radiographs | Phantoms, Field(discriminator="kind")]

@@ -24,7 +24,7 @@ from services.core.domain.contracts import CONTRACTS, ENHANCER, SEGMENTER
 from services.core.domain.gates import GateThresholds
 from services.core.domain.release import WEIGHTS, Release
 from services.core.domain.upright import TYPICALITY
-from training.data.radiographs import Radiograph, sex_columns
+from training.data.radiographs import Radiograph, report_missing, sex_columns
 from training.enhancement.hands import made_by as made_by_models
 from training.evaluation.calibration import LEVEL
 from training.evaluation.disturbed import Disturbed
@@ -57,6 +57,10 @@ from training.run.exits import BadConfigurationError
 
 GATING: Final = ("validation", "calibration")
 RELEASE_PNG: Final = "release.png"
+KNOWN: Final = (
+    "measure or calibrate, and have the name of one that the weights, or what they come from, were trained on: if they "
+    "are the same, the release seems better than it is"
+)
 
 
 @store_errors()
@@ -94,12 +98,12 @@ def _publish(config: PublishConfig, store: Store, attempt: Attempt) -> None:
     radiographs = config.dataset.read()
     made_hands = made_by_models(*preparing, config.maximum_structure_change)
     material = Material.read(config.hands, made_hands, radiographs, config.target)
+    _warn_of_known(config, material)
     kind, training = config.kind, [r for r in radiographs if r.part == "train"]
     fitting = FittingSets(training, config.fitting_images, config.seed, config.work / "features", made_by)
     disturbing = _disturbing(config, radiographs, material, made_by)
-    expected = len(material.rows) + (len(fitting.chosen) if config.members else 0)
-    expected += len(disturbing.chosen) if disturbing else 0
-    with advancing(config.work, title="publish", total=expected) as advance:
+    fitted, heeded = (len(fitting.chosen) if config.members else 0), (len(disturbing.chosen) if disturbing else 0)
+    with advancing(config.work, title="publish", total=len(material.rows) + fitted + heeded) as advance:
         prepare = Preparing.read(*preparing, config.maximum_structure_change)
         proven = _proven(config, prepare, fitting, files, material, advance)
         files |= {name: proven[name].path for name in new}
@@ -169,6 +173,12 @@ def _disturbing(
     return Disturbed(gating, config.fitting_images, config.seed, config.work / "disturbed", maker, kinds)
 
 
+def _warn_of_known(config: PublishConfig, material: Material) -> None:
+    """Name and count the radiographs that measure and that the weights may know already."""
+    known = set().union(*(member.training_ids() for member in config.members))
+    report_missing(KNOWN, [id_ for id_ in material.ids if id_ in known], of=len(material.ids))
+
+
 def _proven(
     config: PublishConfig,
     prepare: Preparing,
@@ -182,6 +192,7 @@ def _proven(
     A version that is published already must be this network's; so must the file of one that gets another number.
     """
     kind, result = config.kind, dict[str, Proven]()
+    made_by = f"{fitting.made_by} {fitting.digest()}"
 
     def network(name: str) -> nn.Module:
         if name == SEGMENTER:
@@ -195,14 +206,14 @@ def _proven(
     for name in config.weights:
         advance.kept(0)
         folder, published = config.work / name, files.get(name) or config.exported.get(name)
-        kept = Proven.kept(folder, fitting.made_by, published or folder / WEIGHTS)
+        kept = Proven.kept(folder, made_by, published or folder / WEIGHTS)
         if kept and name == kind.model:
             advance.kept(len(fitting.chosen))
         result[name] = kept or Proven.of(
             network(name),
             CONTRACTS[name],
             folder,
-            made_by=fitting.made_by,
+            made_by=made_by,
             published=published,
             images=material.examples(CONTRACTS[name].inputs[0].dims[-1]),
         )

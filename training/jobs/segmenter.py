@@ -79,7 +79,8 @@ def run(config: SegmenterConfig) -> None:
     others = []
     if config.pseudo_labels is not None:
         masks = image_files(config.masks / "mask")
-        others = [r for r in config.dataset.read() if r.part == "train" and r.id not in masks]
+        never = set(read_ids(config.never_train))
+        others = [r for r in config.dataset.read() if r.part == "train" and r.id not in {*masks, *never}]
     learnt_from = {
         "outlines": _outlines_digest(config, ids),
         "radiographs without outlines": sha256(repr([(r.id, r.origin) for r in others]).encode()).hexdigest(),

@@ -122,6 +122,7 @@ def _drawn(
 ) -> dict[str, Part]:
     """The part of each radiograph that has none yet: that of its patient's others, or one that is drawn."""
     known: dict[str, Part] = {}
+    counted: list[tuple[tuple[str, str], Part]] = []
     new: dict[str, list[str]] = {}
     for ids in patients:
         parts = {there[id_] for id_ in ids if id_ in there}
@@ -130,12 +131,18 @@ def _drawn(
                 f"{config.dataset.split}: the radiographs {', '.join(ids[:5])} of one patient are in several parts"
             )
         if parts:
-            known |= dict.fromkeys(ids, parts.pop())
+            part = parts.pop()
+            known |= dict.fromkeys(ids, part)
+            counted.append((strata[ids[0]], part))
         else:
             new[ids[0]] = ids
     always = [first for first, ids in new.items() if fixed.intersection(ids)]
     drawn = draw_split(
-        {first: strata[first] for first in new}, always_train=always, seed=config.seed, shares=config.shares
+        {first: strata[first] for first in new},
+        always_train=always,
+        seed=config.seed,
+        shares=config.shares,
+        there=Counter(counted),
     )
     return known | {id_: part for first, part in drawn.items() for id_ in new[first]}
 

@@ -220,12 +220,12 @@ def _made_with(config: StudyConfig, unit: Unit, device: Device) -> str:
 
 
 def _hands(config: StudyConfig) -> list[str]:
-    """What the hands were made with, and those from bad files where there are any."""
+    """Which hands there are, what they were made of and with, and the same of those from bad files if there are any."""
     good, bad_files = Rows.read(config.source.hands), config.source.bad_files
     if bad_files is None:
-        return [good.made_by]
+        return [good.digest(good.ids)]
     bad = Rows.read(bad_files)
-    return [good.made_by, bad.made_by, sha256(bad.done.tobytes()).hexdigest(), BAD_FILES_MADE_WITH]
+    return [good.digest(good.ids), bad.digest(bad.ids), BAD_FILES_MADE_WITH]
 
 
 @cache

@@ -16,6 +16,7 @@ from training.jobs.lessons import Teacher
 from training.jobs.source import Hub, Source, examples, learnt_from, network, with_bad_files
 from training.models.backbones import StageMap
 from training.publish.published import Published
+from training.publish.trained_on import TRAINING_IDS, trained_on
 from training.run.checkpoint import Checkpoint, save_whole
 from training.run.exits import BadConfigurationError
 from training.run.journal import Journal, read_journal
@@ -122,13 +123,22 @@ def run(config: TransferConfig) -> None:
         checkpoint = Checkpoint(config.out / STATE, every_s=config.checkpoint_every_s, writes=not rank)
         run_steps(learning, steps=steps, checkpoint=checkpoint, journal=journal, after=lambda _: learning.finished)
     if not rank:
-        write_results(config.out, learning, config.target)
+        write_results(config.out, learning, config.target, training_ids(config, radiographs))
 
 
-def write_results(out: Path, learning: StagedLearner, target: Target) -> None:
-    """The best weights, their figures and the curves; each file whole or not there."""
+def training_ids(config: TransferConfig, radiographs: Sequence[Radiograph]) -> list[str]:
+    """Names of the radiographs that the weights come from: this run's, and those of what it starts from or imitates."""
+    own = {radiograph.id for radiograph in radiographs if radiograph.part == "train"}
+    before = trained_on(config.weights) if isinstance(config.weights, Path) else set()
+    imitated = [member.training_ids() for member in config.teacher.members] if config.teacher else []
+    return sorted(own.union(before, *imitated))
+
+
+def write_results(out: Path, learning: StagedLearner, target: Target, trained_on: Sequence[str]) -> None:
+    """The best weights with the names of what they come from, their figures and the curves; each whole or not there."""
     figures = learning.validate()
-    save_whole({"model": learning.network.state_dict(), "figures": figures}, out / "weights.pt")
+    state = {"model": learning.network.state_dict(), "figures": figures, TRAINING_IDS: list(trained_on)}
+    save_whole(state, out / "weights.pt")
     write_json(out / "figures.json", {"validation": figures, "score": target.selection(figures)})
     draw_curves(read_journal(out), out / "curves.png", images_a_step=learning.fitting.batch_size)
 

@@ -14,6 +14,7 @@ from services.core.domain.release import CARD
 from training.data.radiographs import Dataset, Radiograph
 from training.data.split import split_hash
 from training.publish.reader import Member
+from training.publish.trained_on import TRAINING_IDS
 from training.run.exits import BadConfigurationError
 
 NOTICE: Final = (
@@ -60,10 +61,10 @@ def origin_beside(exported: Path) -> dict[str, Any]:
 
 
 def descent(members: Sequence[Member], learnt: Sequence[Radiograph]) -> dict[str, Any]:
-    """The networks that a reader consists of, and all radiographs that any of them was trained on."""
+    """The networks that a reader consists of, and all radiographs that they and what they come from learnt from."""
     ids = {radiograph.id for radiograph in learnt}
     return {
-        "training_ids": sorted(ids.union(*(member.training_ids() for member in members))),
+        TRAINING_IDS: sorted(ids.union(*(member.training_ids() for member in members))),
         "members": [member.card() for member in members],
     }
 
@@ -76,15 +77,14 @@ def revision() -> str:
     if known := os.environ.get("SOURCE_REVISION", ""):
         return known
     try:
-        asked = subprocess.run(
-            ["git", "rev-parse", "HEAD"],  # noqa: S607
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        _git("ls-files", "--error-unmatch", Path(__file__).name)  # the history around it may be another project's
+        return _git("rev-parse", "HEAD")
     except (OSError, subprocess.CalledProcessError) as error:
         raise BadConfigurationError(
             "SOURCE_REVISION does not say what this code is, and there is no git history"
         ) from error
-    return asked.stdout.strip()
+
+
+def _git(*arguments: str) -> str:
+    asked = ["git", "-C", str(Path(__file__).parent), *arguments]
+    return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603 - no input

@@ -1,5 +1,6 @@
 """Weights of a version that was published: training begins with what serves, wherever its store is."""
 
+import json
 import os
 import secrets
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from services.core.adapters.publishing import read_current, read_release
 from services.core.adapters.store import Store
 from services.core.domain.release import CARD, WEIGHTS
 from training.publish.store import store_errors
+from training.publish.trained_on import card_of_copy
 from training.run.exits import BadConfigurationError
 
 
@@ -36,7 +38,9 @@ class Published:
         return replace(self, version=models[self.model])
 
     def fetch(self, folder: Path) -> Path:
-        """A copy of the weights in `folder`, compared with their card; one of this store that is there is what it was.
+        """A copy of the weights in `folder`, compared with their card, which is copied too.
+
+        One of this store that is there already is what it was.
 
         Raises BadConfigurationError where there is no such version, or it is damaged; StoreUnwritableError where the
         store cannot be reached.
@@ -57,6 +61,8 @@ class Published:
             # Processes that train together all fetch it, and the last to end puts the same file in its place.
             partial = folder / f"{path.stem}.{os.getpid()}-{secrets.token_hex(4)}.partial"
             try:
+                partial.write_text(json.dumps(card))
+                partial.replace(card_of_copy(path))
                 store.download(f"{place}/{WEIGHTS}", partial)
                 if sha256(partial.read_bytes()).hexdigest() != card["model_sha256"]:
                     raise BadConfigurationError(f"{place}/{WEIGHTS} is not the file its card describes: it is damaged")

@@ -1,6 +1,5 @@
 """The network that a release reads with, from the weights that its configuration names."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -14,13 +13,13 @@ from pydantic import Field
 from torch import Tensor
 
 from services.core.domain.contracts import CONTRACTS, SEX_ORDER
-from services.core.domain.release import CARD
 from training.models.backbones import PROBE_PX
 from training.models.ensemble import Ensemble, Reader
 from training.models.exported import EXPORTED, UNREADABLE, load_exported_reader
 from training.models.regressor import TransferNetwork
 from training.publish.averaging import mean_weights
 from training.publish.kinds import kind_of
+from training.publish.trained_on import trained_on
 from training.run.exits import BadConfigurationError
 from training.transfer.target import AgeTarget, CategoryTarget
 
@@ -42,9 +41,8 @@ class Member:
         }
 
     def training_ids(self) -> set[str]:
-        """Radiographs that a published member was trained on, as the card beside it says."""
-        cards = [path.parent / CARD for path in self.weights if path.suffix == EXPORTED]
-        return {name for card in cards if card.exists() for name in json.loads(card.read_text())["training_ids"]}
+        """Radiographs that its weights, and those that they come from, were trained on, so far as these say it."""
+        return set().union(*map(trained_on, self.weights))
 
 
 def read_reader(members: Sequence[Member], target: AgeTarget | CategoryTarget, sexes: NDArray[np.int64]) -> Reader:

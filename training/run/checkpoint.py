@@ -54,7 +54,7 @@ class Checkpoint:
         except StoreUnwritableError as error:
             if last:
                 raise
-            LOG.warning("%s; the older one stays", error)
+            LOG.warning("%s; %s", error, "the older one stays" if self.path.exists() else "it is tried again later")
             return False
         return True
 

@@ -58,7 +58,8 @@ def run_steps(
 
     Every `log_every`-th step is logged, and every one with a figure whose name starts with `validation`. `after` is
     called after each step and ends the run by returning True. Its own state belongs into the learner's.
-    Raises Interrupted, with the state saved, when the process is asked to stop.
+    Raises Interrupted, with the state saved, when the process is asked to stop, or StoreUnwritableError where it cannot
+    be saved.
     """
     done = 0
     if (state := checkpoint.load()) is not None:
@@ -68,8 +69,8 @@ def run_steps(
             return done
     journal.rewind(done)
 
-    def save(*, finished: bool = False) -> None:
-        checkpoint.save({"step": done, "finished": finished, "learner": learner.state()}, last=finished)
+    def save(*, finished: bool = False, last: bool = False) -> None:
+        checkpoint.save({"step": done, "finished": finished, "learner": learner.state()}, last=finished or last)
 
     with stop_requests() as stopping:
         while done < steps:
@@ -80,7 +81,7 @@ def run_steps(
             if after is not None and after(done):
                 break
             if stopping():
-                save()
+                save(last=True)
                 raise Interrupted(f"stopped after step {done} of {steps}; start it again to go on")
             if checkpoint.due():
                 save()

@@ -103,6 +103,8 @@ def choose_device(*, precision: AskedPrecision, kind: Literal["auto", "cpu", "cu
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return Device(chosen, arithmetic)
     if not distributed.is_initialized():
+        if chosen == "cuda":
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))  # what gathers objects asks no tensor where it lies
         distributed.init_process_group("nccl" if chosen == "cuda" else "gloo")
         atexit.register(distributed.destroy_process_group)  # its threads, left alone, now and then abort the process
     return Device(chosen, arithmetic, distributed.get_rank(), distributed.get_world_size())

@@ -88,6 +88,10 @@ class StagedLearner:
             raise BadConfigurationError(
                 f"a batch of {fitting.batch_size} images is more than there are in stage {short[0]}"
             )
+        if fitting.batch_size % device.world:
+            raise BadConfigurationError(
+                f"a batch of {fitting.batch_size} images cannot be shared by {device.world} processes"
+            )
         if fitting.batch_size > len(train):
             raise BadConfigurationError(f"{len(train)} images to learn from are no batch of {fitting.batch_size}")
         if not len(validation):
