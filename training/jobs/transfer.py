@@ -134,10 +134,10 @@ def training_ids(config: TransferConfig, radiographs: Sequence[Radiograph]) -> l
     return sorted(own.union(before, *imitated))
 
 
-def write_results(out: Path, learning: StagedLearner, target: Target, trained_on: Sequence[str]) -> None:
-    """The best weights with the names of what they come from, their figures and the curves; each whole or not there."""
+def write_results(out: Path, learning: StagedLearner, target: Target, ids: Sequence[str]) -> None:
+    """The best weights with the `ids` that they come from, their figures and the curves; each whole or not there."""
     figures = learning.validate()
-    state = {"model": learning.network.state_dict(), "figures": figures, TRAINING_IDS: list(trained_on)}
+    state = {"model": learning.network.state_dict(), "figures": figures, TRAINING_IDS: list(ids)}
     save_whole(state, out / "weights.pt")
     write_json(out / "figures.json", {"validation": figures, "score": target.selection(figures)})
     draw_curves(read_journal(out), out / "curves.png", images_a_step=learning.fitting.batch_size)
