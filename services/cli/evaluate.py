@@ -174,7 +174,8 @@ def _warn_of_training(chosen: Sequence[Labelled[Known]], release: str | None) ->
     if ids is None:
         say(f"note: the training part of release {release or 'unknown'} is not known here")
     elif seen := in_training(chosen, ids):
-        say(f"warning: {len(seen)} of {counted(len(chosen), 'image')} in the training part of release {release}")
+        known = f"release {release}, or what it comes from, learnt from"
+        say(f"warning: {len(seen)} of {counted(len(chosen), 'image')} have the name of one that {known}")
 
 
 def _cells(value: Figure, form: str) -> tuple[str, str]:
