@@ -118,12 +118,13 @@ def run(config: TransferConfig) -> None:
     rank = device.rank
     if not rank:
         keep_begun(config, learning_from, config.out)
+    ids = training_ids(config, radiographs)  # now, since files may be gone by the end
     steps = total_images(config.stages) // config.fitting.batch_size
     with Journal(config.out / f"rank-{rank}" if rank else config.out, title=config.backbone, total=steps) as journal:
         checkpoint = Checkpoint(config.out / STATE, every_s=config.checkpoint_every_s, writes=not rank)
         run_steps(learning, steps=steps, checkpoint=checkpoint, journal=journal, after=lambda _: learning.finished)
     if not rank:
-        write_results(config.out, learning, config.target, training_ids(config, radiographs))
+        write_results(config.out, learning, config.target, ids)
 
 
 def training_ids(config: TransferConfig, radiographs: Sequence[Radiograph]) -> list[str]:

@@ -23,7 +23,7 @@ def card_of_copy(exported: Path) -> Path:
 def trained_on(weights: Path) -> set[str]:
     """Names of all of them, as a run's `weights.pt` says itself, or the card beside a published version.
 
-    None where nothing says it: weights of other origin, or of runs that did not write it. Raises BadConfigurationError
+    Empty where nothing says it: weights of other origin, or of runs that did not write it. Raises BadConfigurationError
     where a file cannot be read.
     """
     try:
