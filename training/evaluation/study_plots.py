@@ -8,7 +8,7 @@ from typing import Final
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import ScalarFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 from numpy.typing import NDArray
 
 from training.evaluation.seeds import interval
@@ -75,8 +75,9 @@ def _draw_courses(
                 )
         panel.set(title=cohort, xlabel="images seen", yscale="log")
         panel.grid(alpha=0.3, which="both")
+        panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         panel.yaxis.set_major_formatter(ScalarFormatter())
-        panel.yaxis.set_minor_formatter(ScalarFormatter())
+        panel.yaxis.set_minor_formatter(NullFormatter())
     axes[0].set_ylabel(label)
     lines = {line.get_label(): line for panel in axes for line in panel.get_lines()}
     figure.legend(lines.values(), lines.keys(), fontsize=6, ncols=3, loc="outside lower center")
