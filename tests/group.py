@@ -23,8 +23,9 @@ from services.core.adapters.publishing import publish_model, publish_release
 from services.core.adapters.store import Store
 from services.core.domain.contracts import CONTRACTS
 from services.core.domain.release import Release
+from tests.ports import free_port
 from tests.serving import LOOPBACK, child_environment
-from tests.triton import KEY, Triton, free_port
+from tests.triton import KEY, Triton
 from tests.waiting import until
 
 MODEL_SERVICES: Final = ("segmentation", "enhancement", "regression", "cam")

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
 import time
 import urllib.error
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.ports import free_port
 
 TOKEN = "0123456789abcdef0123456789abcdef01234567"
 PATIENCE_S = 180
@@ -48,7 +49,7 @@ def label_studio_command() -> Path:
 @contextmanager
 def label_studio(folder: Path) -> Iterator[Server]:
     """A server with one user whose token is TOKEN, gone with its data at the end."""
-    command, port = label_studio_command(), _free_port()
+    command, port = label_studio_command(), free_port()
     environment = {
         "PATH": os.environ["PATH"], "HOME": str(folder), "LABEL_STUDIO_BASE_DATA_DIR": str(folder / "data"),
         "COLLECT_ANALYTICS": "false", "LATEST_VERSION_CHECK": "false", "SENTRY_DSN": "", "FRONTEND_SENTRY_DSN": "",
@@ -76,12 +77,6 @@ def label_studio(folder: Path) -> Iterator[Server]:
             process.kill()
             process.wait()
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _answers(url: str) -> bool:

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import time
 import urllib.request
@@ -19,8 +18,8 @@ from tritonclient.utils import InferenceServerException
 from services.core.adapters.inference_triton import TritonInference
 from services.core.adapters.triton_config import config_json
 from services.core.domain.contracts import CONTRACTS
+from tests.ports import LOOPBACK, free_port
 
-LOOPBACK = "127.0.0.1"
 KEY = "key-of-the-tests"
 HEADERS = {"triton-grpc-protocol-admin-key": KEY}
 PATIENCE_S = 60
@@ -173,10 +172,3 @@ async def following(inference: TritonInference) -> AsyncIterator[TritonInference
         task.cancel()
         await asyncio.wait([task])
         await inference.close()
-
-
-def free_port() -> int:
-    """A TCP port of this machine that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])

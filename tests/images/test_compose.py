@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.images.containers import docker, image, plan
-from tests.triton import free_port
+from tests.ports import free_port
 from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
