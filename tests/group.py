@@ -23,8 +23,8 @@ from services.core.adapters.publishing import publish_model, publish_release
 from services.core.adapters.store import Store
 from services.core.domain.contracts import CONTRACTS
 from services.core.domain.release import Release
-from tests.ports import free_port
-from tests.serving import LOOPBACK, child_environment
+from tests.ports import LOOPBACK, free_port
+from tests.serving import child_environment
 from tests.triton import KEY, Triton
 from tests.waiting import until
 

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from typing import Any
 
-from tests.serving import LOOPBACK
+from tests.ports import LOOPBACK
 
 PREFIX = "/apis/coordination.k8s.io/v1/namespaces/"
 Lease = dict[str, Any]

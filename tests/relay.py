@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-from tests.serving import LOOPBACK
+from tests.ports import LOOPBACK
 
 
 class Relay:

@@ -8,7 +8,7 @@ from unittest.mock import patch
 
 from moto.server import ThreadedMotoServer
 
-from tests.serving import LOOPBACK
+from tests.ports import LOOPBACK
 
 BUCKET = "models"
 SECRET = "the-secret-of-the-tests"

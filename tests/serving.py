@@ -24,9 +24,9 @@ from services.core.errors import BoneageError, DeadlineExceededError
 from services.core.runtime.process import Process
 from services.core.runtime.server import Registration
 from services.core.runtime.settings import ServerSettings
+from tests.ports import LOOPBACK
 
 MODEL_SERVICES = ("segmentation", "enhancement", "regression", "cam")
-LOOPBACK = "127.0.0.1"
 
 
 def settings(**values: object) -> ServerSettings:

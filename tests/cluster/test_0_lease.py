@@ -17,9 +17,9 @@ import yaml
 from services.cli.supervisor import is_serving
 from tests.cluster.kube import Cluster
 from tests.models import write_repository
-from tests.ports import free_port
+from tests.ports import LOOPBACK, free_port
 from tests.relay import relay_to
-from tests.serving import LOOPBACK, child_environment
+from tests.serving import child_environment
 from tests.waiting import until
 
 SPACE = "t-lease"

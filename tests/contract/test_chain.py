@@ -11,7 +11,8 @@ from pathlib import Path
 from boneage.v1 import assessment_pb2, regression_pb2
 from services.client import AssessmentClient
 from tests.models import RELEASE_ID, hand_picture, write_repository
-from tests.serving import LOOPBACK, MODEL_SERVICES, as_png, child_environment
+from tests.ports import LOOPBACK
+from tests.serving import MODEL_SERVICES, as_png, child_environment
 
 
 @asynccontextmanager

@@ -11,8 +11,8 @@ from services.core.adapters.store import Store
 from services.core.domain.routing import Routing
 from services.core.errors import BoneageError, ConfigurationError
 from tests.models import hand_picture, publish_tiny, tiny_release, write_repository
-from tests.ports import free_port
-from tests.serving import LOOPBACK, MODEL_SERVICES, address, as_png, running
+from tests.ports import LOOPBACK, free_port
+from tests.serving import MODEL_SERVICES, address, as_png, running
 from tests.waiting import until
 
 PLAN = {

@@ -22,7 +22,8 @@ from services.release.services_host import ServicesHost
 from services.segmentation.servicer import SERVICE
 from tests.certificates import Authority, MountedSecret
 from tests.models import hand_picture, write_repository
-from tests.serving import LOOPBACK, MODEL_SERVICES, address, as_png, running, serving
+from tests.ports import LOOPBACK
+from tests.serving import MODEL_SERVICES, address, as_png, running, serving
 from tests.waiting import until
 
 EVERYBODY = len(MODEL_SERVICES) * 2 + 2

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ from services.core.adapters.store import Store  # noqa: E402
 from services.core.domain.contracts import CONTRACTS, REGRESSOR  # noqa: E402
 from services.core.domain.preprocess import HAND_PX  # noqa: E402
 from tests.models import publish_tiny, tiny_release  # noqa: E402
+from tests.ports import LOOPBACK, free_port  # noqa: E402
 from training.jobs.begun import keep_config  # noqa: E402
 from training.jobs.transfer import TransferConfig  # noqa: E402
 from training.models.enhancer import UNetGenerator  # noqa: E402
@@ -122,10 +122,9 @@ for store in sys.argv[2:]:
 
 def test_of_several_processes_the_first_says_what_all_start_from(store, tmp_path):
     """The second sees other stores: it takes what the first found, or found missing."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    together = {"TORCHELASTIC_RUN_ID": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    together = {
+        "TORCHELASTIC_RUN_ID": "1", "WORLD_SIZE": "2", "MASTER_ADDR": LOOPBACK, "MASTER_PORT": str(free_port())
+    }  # fmt: skip
     environment = os.environ | together | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     full, empty = str(store.folder), str(tmp_path / "empty")
     processes = [

@@ -1,101 +1,30 @@
 """The job of transfer learning as a command: own radiographs, own labels, killed and gone on with, wrong input."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-import yaml
 
 torch = pytest.importorskip("torch", reason="needs the training extra: pip install -e '.[training]'")
 
 import timm  # noqa: E402
 from safetensors.torch import save  # noqa: E402
 
-from services.cli import jobs_objects  # noqa: E402
 from services.core.domain.metrics import area_under_roc  # noqa: E402
 from services.core.runtime.settings import ModelSettings, read_settings  # noqa: E402
 from tests.kills import kill_at_random, undisturbed  # noqa: E402
-from tests.training.staged import BACKBONE, taught  # noqa: E402
+from tests.training.two_classes import COUNT, SIDE, command, config, discs, ended, source, weights  # noqa: E402
 from tests.web import answering  # noqa: E402
 from training.data.rows import Rows  # noqa: E402
-from training.jobs.together import TELLING  # noqa: E402
 from training.models.regressor import TransferNetwork  # noqa: E402
 from training.publish.trained_on import trained_on  # noqa: E402
-from training.transfer.devices import Device  # noqa: E402
-
-SIDE = 64
-COUNT = 40
-PATIENCE_S = 240
-STAGED = Path(__file__).with_name("staged.py")
 
 
 @pytest.fixture
 def project(tmp_path):
-    """A folder with images with a bright disc and without, their table and split, prepared: two classes."""
-    rng = np.random.default_rng(0)
-    bright = np.arange(COUNT) % 2 == 1
-    rows, columns = np.mgrid[:SIDE, :SIDE] - SIDE / 2
-    disc = bright[:, None, None] & (np.hypot(rows, columns) < SIDE / 3)
-    images = np.clip(60 + 120 * disc + rng.normal(0, 10, (COUNT, SIDE, SIDE)), 1, 255).astype(np.uint8)
-    ids = [f"wrist-{i}" for i in range(COUNT)]
-    (tmp_path / "images").mkdir()
-    for id_, image in zip(ids, images, strict=True):
-        cv2.imwrite(str(tmp_path / "images" / f"{id_}.png"), image)
-    rows = [f"{id_},{'sclerosis' if b else 'normal'}" for id_, b in zip(ids, bright, strict=True)]
-    (tmp_path / "labels.csv").write_text("\n".join(["case,finding", *rows]) + "\n")
-    parts = ["validation" if i % 5 == 0 else "train" for i in range(COUNT)]
-    (tmp_path / "split.csv").write_text("\n".join(["id,part", *map(",".join, zip(ids, parts, strict=True))]) + "\n")
-    prepared = Rows.make(tmp_path / "hands", ids, {"raw": ((SIDE, SIDE), "uint8")}, made_by="test")
-    prepared.write(np.arange(COUNT), raw=images)
-    return tmp_path
-
-
-def source(project, **changes):
-    """Where the images and their labels are."""
-    dataset = {
-        "images": str(project / "images"), "labels": str(project / "labels.csv"), "split": str(project / "split.csv"),
-        "id_column": "case", "label_column": "finding", "sex_column": None,
-    }  # fmt: skip
-    return {"dataset": dataset, "hands": str(project / "hands"), "images": "raw", "side_px": SIDE} | changes
-
-
-def config(project, **changes):
-    """The configuration with changes, as a file."""
-    values = {
-        "source": source(project), "backbone": "mobilenetv3_small_050",
-        "start_from": None, "target": {"kind": "category", "classes": ["normal", "sclerosis"]}, "precision": "fp32",
-        "stages": [
-            {"trainable": [], "images": 320, "learning_rate": 0.02, "copies": 2, "cached": True},
-            {"trainable": ["exit"], "images": 160, "learning_rate": 0.003},
-        ],
-        "fitting": {"batch_size": 8, "validate_every": 80, "seed": 1, "balanced": True},
-        "kept": str(project / "kept"), "out": str(project / "run"), "checkpoint_every_s": 0.01,
-    }  # fmt: skip
-    path = project / f"{len(list(project.iterdir()))}.yaml"
-    path.write_text(yaml.safe_dump(values | changes))
-    return path
-
-
-def command(path):
-    """The job's command line."""
-    return [sys.executable, "-m", "training.jobs.transfer", "--config", str(path)]
-
-
-def ended(path, **environment):
-    """Run the job to its end."""
-    with_ours = os.environ | environment
-    return subprocess.run(command(path), capture_output=True, text=True, timeout=PATIENCE_S, check=False, env=with_ours)
-
-
-def weights(folder):
-    """What a run made."""
-    return torch.load(folder / "weights.pt", weights_only=True)["model"]
+    """Images of two classes, their table and split, prepared."""
+    return discs(tmp_path)
 
 
 def test_two_classes_are_learnt_from_configuration_alone(project):
@@ -254,59 +183,6 @@ def test_a_run_that_goes_on_from_a_version_with_all_flows_can_be_killed(project)
     assert all(mean.any() for mean in means)
 
 
-@pytest.mark.parametrize(
-    ("backbone", "trainable"), [(BACKBONE, []), ("test_convnext", ["exit", "middle", "entry"])], ids=["head", "all"]
-)
-def test_two_machines_learn_what_one_does(project, backbone, trainable):
-    """As on two nodes, each with a process on CPU: each takes half of a batch, gradients are averaged.
-
-    Where batch norms learn too, halves of a batch are not what the whole is: all flows are those of a network without.
-    """
-    stages = [{"trainable": trainable, "images": 64, "learning_rate": 0.003}]
-    one = config(project, backbone=backbone, stages=stages, out=str(project / "one"))
-    two = config(project, backbone=backbone, stages=stages, out=str(project / "two"))
-    hardly = [stages[0] | {"learning_rate": 1e-12}]
-    still = config(project, backbone=backbone, stages=hardly, out=str(project / "still"))
-    assert ended(still).returncode == 0
-    assert ended(one).returncode == 0
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    where = ("--nodes", "2", "--first-node", "127.0.0.1", "--port", str(port), "--node")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    nodes = [subprocess.Popen(together(two, *where, node), env=environment) for node in ("0", "1")]
-    assert [node.wait(PATIENCE_S) for node in nodes] == [0, 0]
-    begun, alone, shared = (weights(project / name) for name in ("still", "one", "two"))
-    learnt = [name for name in begun if name.startswith("head.") or trainable]
-    for name in learnt:
-        moved = float((alone[name] - begun[name]).norm())
-        assert moved > 0, name
-        assert float((alone[name] - shared[name]).norm()) < moved / 50, name  # the order of sums differs, nothing else
-
-
-def test_processes_that_train_together_have_one_network(tmp_path):
-    """Batch norms that each sees half of, and patience that ends stages: all go on alike, to the same bytes.
-
-    Each had half of the images read by the teacher; together they have what it says of all.
-    """
-    torch.manual_seed(5)
-    torch.save({"model": TransferNetwork(BACKBONE, 3).state_dict()}, tmp_path / "teacher.pt")
-    python = os.pathsep.join(p for p in sys.path if p)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": python}
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    subprocess.run([*torchrun, str(STAGED), str(tmp_path)], check=True, timeout=PATIENCE_S, env=environment)
-    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
-    assert all(torch.equal(first["network"][name], value) for name, value in second["network"].items())
-    read = [[(r["stage"], r.get("validation_mae_months")) for r in each["reports"]] for each in (first, second)]
-    assert read[0] == read[1]
-    assert len(read[0]) < 80, "patience ended no stage"
-    alone = taught(tmp_path, Device("cpu", "fp32")).outputs
-    assert alone.std() > 0
-    for each in (first, second):
-        np.testing.assert_allclose(each["said"], alone, atol=1e-4)
-    assert sorted(path.name for path in (tmp_path / "taught-by-2" / "lessons").iterdir()) == ["rank-0", "rank-1"]
-
-
 def test_imagenet_weights_come_from_timms_hub(project):
     """Its own weights for three colours, out of a server that speaks as the hub does, and then out of the cache."""
     begun = timm.create_model("mobilenetv3_small_050").state_dict()
@@ -337,37 +213,6 @@ def test_hub_that_does_not_give_the_weights_is_worth_another_try(project):
     unknown = ended(config(project, start_from="imagenet", backbone="resnet50_mlp"), **cache)
     assert unknown.returncode == 64
     assert "timm has no weights of resnet50_mlp" in unknown.stderr
-
-
-def test_processes_that_train_together_end_as_the_job_does(project):
-    """A wrong configuration is one, however many processes find it; the first of them tells how it ended."""
-    told = project / "outcome.json"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TRAINING_OUTCOME_FILE": str(told)}
-    wrong = together(config(project, backbone="xceptoin"), "--processes", "2")
-    done = subprocess.run(wrong, capture_output=True, text=True, timeout=PATIENCE_S, check=False, env=environment)
-    assert done.returncode == 64
-    assert json.loads(told.read_text())["outcome"] == "bad configuration"
-
-
-def test_a_job_that_shares_nothing_is_not_done_by_several(project):
-    """Each would do all of it, in one folder."""
-    refused = subprocess.run(
-        [sys.executable, "-m", "training.jobs.together", "--processes", "2", "enhancer", "--config", "none.yaml"],
-        capture_output=True, text=True, timeout=PATIENCE_S, check=False, cwd=project,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-    )  # fmt: skip
-    assert refused.returncode == 64
-    assert "enhancer shares no work between processes; transfer does" in refused.stderr
-
-
-def test_the_command_line_chooses_among_pods_as_is_done_among_processes():
-    """Serving, which installs no training, has its copy of the order."""
-    assert tuple(code.outcome for code in TELLING) == jobs_objects.TELLING
-
-
-def together(path, *options):
-    """The command line of several processes."""
-    return [sys.executable, "-m", "training.jobs.together", *options, "transfer", "--config", str(path)]
 
 
 @pytest.mark.parametrize(
