@@ -34,12 +34,13 @@ def draw_curves(
         at = places + (index - (len(arms) - 1) / 2) * apart
         look: dict[str, Any] = {"color": f"C{index}", "marker": ".", "capsize": 2, "lw": 1.2, "elinewidth": 0.7}
         dice = np.array([curve.first.mean(axis=1) for curve in chosen])
-        level.errorbar(at, dice.mean(axis=0), dice.std(axis=0), ls="-" if _asks(chosen) else "--",
+        spread = dice.std(axis=0, ddof=1) if len(chosen) > 1 else None
+        level.errorbar(at, dice.mean(axis=0), spread, ls="-" if _asks(chosen) else "--",
                        label=titles.get(arm, arm), **look)  # fmt: skip
         for axes in beside if gains.get(arm) else ():
             mean, low, high = np.array(gains[arm]).T
             axes.errorbar(at, mean, [mean - low, high - mean], label=titles.get(arm, arm), **look)
-    level.set_ylabel("mean Dice, test outlines, one network")
+    level.set_ylabel("Dice on test outlines, one network; mean ± SD of seeds")
     for axes in beside:
         axes.set_ylabel("gain on random (mc_dropout: with dropout), 95% interval")
         axes.axhline(0, color="0.3", lw=0.8)
