@@ -17,6 +17,7 @@ from tests.kills import kill_at_random, undisturbed  # noqa: E402
 from tests.training.ellipses import draw_ellipses, leave_outlines  # noqa: E402
 from training.active_learning.oracles import Folder, merged  # noqa: E402
 from training.active_learning.rounds import Rounds  # noqa: E402
+from training.run.checkpoint import EVERY_S  # noqa: E402
 from training.run.exits import ExitCode  # noqa: E402
 
 COUNT = 20
@@ -179,8 +180,9 @@ def test_killed_round_ends_as_if_it_had_not_been(project, tmp_path):
 @pytest.mark.parametrize(
     ("strategy", "looked_at"), [("committee", "scores.csv"), ("coreset", "embeddings/embedding.bin")]
 )
-def test_killed_at_random_it_ends_as_if_it_had_not_been(project, strategy, looked_at):
+def test_killed_at_random_it_ends_as_if_it_had_not_been(project, strategy, looked_at, monkeypatch):
     """Two rounds in one run: the same questions, looks at the pool, answers, figures and weights as without a kill."""
+    monkeypatch.setenv(EVERY_S, "0.01")
     two = {"plan": {"strategy": strategy, "maximum_labels": 7}, "rounds": 2}
     seconds = undisturbed(command(project, **two), project / "out")
     killed = two | {"out": str(project / "killed")}
@@ -193,6 +195,19 @@ def test_killed_at_random_it_ends_as_if_it_had_not_been(project, strategy, looke
     for place in (f"round-01/member-{member}/weights.pt" for member in range(2)):
         whole, resumed = (torch.load(project / out / place, weights_only=True)["model"] for out in ("out", "killed"))
         assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
+
+
+def test_rounds_that_others_are_to_be_compared_with_keep_their_outlines(project):
+    """An outline that selects is another by now: the run does not go on, and says of which."""
+    assert job(project).returncode == 0
+    path = project / "masks" / "mask" / f"{column(project / 'selection.csv', 'id')[0]}.png"
+    mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    cv2.imwrite(str(path), np.roll(mask, 3, axis=1))
+    refused = job(project)
+    assert refused.returncode == 64
+    assert "was begun with other outlines of selection than there are now" in refused.stderr
+    cv2.imwrite(str(path), mask)
+    assert job(project).returncode == 0
 
 
 def test_broken_radiograph_is_named_and_never_asked(project):

@@ -79,6 +79,24 @@ def test_shuffled_hands_are_none_either(chain, radiographs, tmp_path):
     np.testing.assert_array_equal(foreign, rows.columns["features"][none & rows.done])
 
 
+def test_what_shows_no_hand_as_it_is_changed_is_none_that_is_upright_or_turned(chain, radiographs, tmp_path, caplog):
+    """Its features are those of nothing; it is named."""
+
+    def prepare(frames):
+        """Of the first of those that are looked at together no hand is left."""
+        hands = np.stack([cv2.resize(np.float32(frame), (HAND_PX, HAND_PX)) for frame in frames]) + 0.01
+        hands[0] = 0
+        return hands, {}
+
+    sets = fitted(replace(chain, prepare=prepare), radiographs, tmp_path)
+    rows = Rows.read(tmp_path / "features")
+    (lost,) = np.flatnonzero(rows.done & ~rows.columns["hand"])
+    assert rows.ids[lost].startswith("upright: ")
+    assert "1 of 12 radiographs show no hand as they are changed, and the gates are fitted without: " in caplog.text
+    assert sum(map(len, sets)) == rows.done.sum() - 1
+    assert not any((features == rows.columns["features"][lost]).all(axis=1).any() for features in sets)
+
+
 def test_features_that_are_kept_are_not_made_again(chain, radiographs, tmp_path, monkeypatch, caplog):
     """Chunks that are whole stay as they are, the others come out the same; other networks' are all made anew."""
     monkeypatch.setattr(gating, "CHUNK", 2)

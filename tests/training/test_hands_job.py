@@ -1,8 +1,10 @@
 """The job that prepares hands: as serving would, row by row, with what cannot be prepared named."""
 
 import csv
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -11,9 +13,11 @@ import yaml
 
 torch = pytest.importorskip("torch", reason="needs the training extra: pip install -e '.[training]'")
 
+from services.core.adapters.release_manifest import release_from_json, release_to_json  # noqa: E402
 from services.core.domain.gates import mask_certainty  # noqa: E402
 from services.core.domain.preprocess import hand_image  # noqa: E402
 from services.core.domain.upright import DOUBTFUL  # noqa: E402
+from services.core.runtime.settings import EMBEDDED_REPOSITORY  # noqa: E402
 from tests.disks import small_disk  # noqa: E402
 from tests.kills import kill_at_random, undisturbed  # noqa: E402
 from tests.models import hand_picture  # noqa: E402
@@ -86,7 +90,7 @@ def test_killed_at_random_it_goes_on_and_names_what_it_could_not_prepare(project
     prepared = Rows.read(project / "hands")
     assert prepared.missing.tolist() == [7]
     assert [entry["step"] for entry in read_journal(project / "hands")] == [20]
-    made = {path.name for path in (project / "whole").iterdir()} - {"log.jsonl", "tensorboard"}
+    made = {path.name for path in (project / "whole").iterdir()} - {"log.jsonl", "tensorboard", "config.yaml"}
     assert {"raw.bin", "segmented.bin", "enhanced.bin", "done.bin", "rows.json", "failures.csv", "hands.png"} <= made
     assert all((project / "whole" / name).read_bytes() == (project / "hands" / name).read_bytes() for name in made)
 
@@ -190,7 +194,7 @@ def test_rows_of_another_model_are_not_mixed(project):
     torch.save({"model": FCDenseNet().state_dict()}, project / "segmenter.pt")
     refused = ended(command)
     assert refused.returncode == 64
-    assert "made with other made_by" in refused.stderr
+    assert "made with other models, settings or code" in refused.stderr
     assert (project / "hands" / "segmented.bin").read_bytes() == before
 
 
@@ -211,7 +215,28 @@ def test_bad_files_are_prepared_as_serving_would_prepare_them(project):
     assert compared > COUNT / 2
     for other in ({"badly_stored": 4}, {}):
         refused = ended(config(project, enhancer=None, **other))
-        assert (refused.returncode, "made with other made_by" in refused.stderr) == (64, True)
+        assert (refused.returncode, "made with other models, settings or code" in refused.stderr) == (64, True)
+
+
+def test_it_goes_on_with_the_versions_that_served_as_it_began(project):
+    """Whatever serves by now; in another folder it is that."""
+    store = shutil.copytree(EMBEDDED_REPOSITORY, project / "store")
+    current = store / "releases" / "current"
+    serving = {"segmenter": {"store": str(store), "model": "hand_segmenter"}, "enhancer": None}
+    (project / "labels.csv").write_text("id,boneage,male\n6,100,True\n")
+    assert ended(config(project, **serving)).returncode == 0
+    before = Rows.read(project / "hands", write=True)
+    before.done[:] = False
+    models = release_from_json((store / "releases" / f"{current.read_text().strip()}.json").read_text(), source="it")
+    later = replace(models, id="2031.1.1", models=models.models | {"hand_segmenter": 9}, files={})
+    (store / "releases" / "2031.1.1.json").write_text(release_to_json(later))
+    current.write_text("2031.1.1\n")
+    done = ended(config(project, **serving))
+    assert done.returncode == 0, done.stderr
+    after = Rows.read(project / "hands")
+    assert (after.done.tolist(), after.made_by) == ([True], before.made_by)
+    refused = ended(config(project, **serving, out=str(project / "others")))
+    assert (refused.returncode, "has no version 9 of hand_segmenter" in refused.stderr) == (64, True), refused.stderr
 
 
 @pytest.mark.parametrize("name", ["segmenter.pt", "segmenter.onnx"])
@@ -230,7 +255,7 @@ def test_full_disk_is_told_before_anything_is_prepared(project):
         refused = ended(config(project, out=str(disk / "hands")))
         assert refused.returncode == 74, refused.stderr
         assert "raw.bin cannot be written" in refused.stderr
-        assert [path.name for path in (disk / "hands").iterdir()] == ["claimed"]
+        assert sorted(path.name for path in (disk / "hands").iterdir()) == ["claimed"]
 
 
 @pytest.mark.parametrize("count", [0, 3, 30])

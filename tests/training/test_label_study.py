@@ -21,6 +21,7 @@ from training.data import phantom  # noqa: E402
 from training.evaluation.label_curves import Agreement, Curve  # noqa: E402
 from training.evaluation.label_study import Progress, write_report  # noqa: E402
 from training.jobs.label_study import Phantoms  # noqa: E402
+from training.run.checkpoint import EVERY_S  # noqa: E402
 
 COUNT = 14
 PATIENCE_S = 400
@@ -228,8 +229,9 @@ def test_a_last_round_that_leaves_nobody_to_ask_is_one(project):
     assert ["agreement" in entry for entry in results(project)["committee"]["rounds"]] == [True, False]
 
 
-def test_killed_at_random_it_ends_with_the_same_results(project):
-    """Every play asks for the same outlines and reaches the same Dice, to the digit."""
+def test_killed_at_random_it_ends_with_the_same_results(project, monkeypatch):
+    """Every play asks for the same outlines and reaches the same Dice, to the digit; states are kept at every step."""
+    monkeypatch.setenv(EVERY_S, "0.01")
     settings = {"strategies": ["committee"]}
     seconds = undisturbed(command(project, **settings), project / "study")
     undisturbed_results = results(project)

@@ -236,6 +236,7 @@ def test_a_release_of_ages_without_sexes_is_published_and_calibrated_again(proje
     changes |= lost | {"disturbed_share": {}}
     again = publish(tmp_path, **values | changes)
     assert again.returncode == 0, again.stderr
+    assert f"better than it is: {KNOWN}" in again.stderr
     second = ModelRepository(store.root).get()
     assert (second.id, second.models, second.interval_cells) == ("2031.1.2", release.models, release.interval_cells)
     limits = {limit.name: limit.minimum for limit in release.gates.typicality}

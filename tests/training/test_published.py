@@ -171,7 +171,7 @@ def test_what_was_proven_of_other_weights_is_proven_anew(tmp_path):
     made = Proven.of(UNetGenerator().eval(), contract, tmp_path, made_by="these weights", published=None, images=images)
     assert Proven.kept(tmp_path, "these weights", made.path) == made
     assert Proven.kept(tmp_path, "other weights", made.path) is None
-    with pytest.raises(ValueError, match="ONNX differs from torch"):
+    with pytest.raises(BadConfigurationError, match="under this number: ONNX differs from torch"):
         Proven.of(UNetGenerator().eval(), contract, tmp_path, made_by="others", published=made.path, images=images + 1)
     made.path.write_bytes(made.path.read_bytes()[:-1])
     assert Proven.kept(tmp_path, "these weights", made.path) is None

@@ -7,6 +7,8 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,8 @@ from tests.disks import fill, small_disk  # noqa: E402
 from tests.kills import PATIENCE_S, kill_at_random, undisturbed  # noqa: E402
 from tests.waiting import until  # noqa: E402
 from training.data.rows import Rows  # noqa: E402
-from training.run.checkpoint import Checkpoint  # noqa: E402
+from training.run.checkpoint import EVERY_S, Checkpoint  # noqa: E402
+from training.run.claim import RUNNING, alone, claimed  # noqa: E402
 from training.run.exits import BadConfigurationError, ExitCode, StoreUnwritableError  # noqa: E402
 from training.run.journal import Journal, read_journal  # noqa: E402
 from training.run.spent import Spent  # noqa: E402
@@ -214,6 +217,50 @@ def test_checkpoint_is_due_by_the_clock(tmp_path):
     assert checkpoint.due()
     checkpoint.save({})
     assert not checkpoint.due()
+
+
+def test_the_environment_says_how_often_a_state_is_due(tmp_path, monkeypatch):
+    """Unless the job does; what is no time is refused, with its name."""
+    assert Checkpoint(tmp_path / "last.pt").every_s == 120
+    monkeypatch.setenv(EVERY_S, "0.5")
+    assert Checkpoint(tmp_path / "last.pt").every_s == 0.5
+    assert Checkpoint(tmp_path / "last.pt", every_s=7).every_s == 7
+    for wrong in ("soon", "0", "nan", "inf"):
+        monkeypatch.setenv(EVERY_S, wrong)
+        with pytest.raises(BadConfigurationError, match=f"{EVERY_S} is '{wrong}', not a number of seconds"):
+            Checkpoint(tmp_path / "last.pt")
+
+
+def test_a_run_is_alone_in_its_folder(tmp_path):
+    """Whoever comes later waits, also after one that was killed; what a folder's rows claim is another matter."""
+    with alone(tmp_path), claimed(tmp_path) as rows, claimed(tmp_path, name=RUNNING) as another:
+        assert (rows, another) == (True, False)
+    assert [path.name for path in tmp_path.iterdir()] == ["claimed"]
+    with pytest.raises(BadConfigurationError), alone(tmp_path / "refused"):
+        raise BadConfigurationError
+    assert not (tmp_path / "refused").exists()
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreUnwritableError, match="file cannot be written"), alone(tmp_path / "file"):
+        pass
+
+
+def test_of_many_that_wait_for_a_folder_one_at_a_time_has_it(tmp_path):
+    """Also while those before them remove it behind themselves."""
+    count, inside = 0, threading.Lock()
+
+    def work():
+        nonlocal count
+        for _ in range(20):
+            with alone(tmp_path / "run"):
+                assert inside.acquire(blocking=False)
+                count += 1
+                inside.release()
+
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(work) for _ in range(4)]:
+            done.result(PATIENCE_S)
+    assert count == 80
+    assert not (tmp_path / "run").exists()
 
 
 def test_journal_forgets_what_was_not_saved(tmp_path):

@@ -25,6 +25,7 @@ from training.evaluation.seeds import interval, strict_interval  # noqa: E402
 from training.evaluation.study import Arm, Outcome, Plan, differences, errors_of, matrix  # noqa: E402
 from training.evaluation.study_report import write_report  # noqa: E402
 from training.jobs.study import StudyConfig, run  # noqa: E402
+from training.run.checkpoint import EVERY_S  # noqa: E402
 from training.run.claim import claimed  # noqa: E402
 from training.run.exits import BadConfigurationError, ExitCode  # noqa: E402
 
@@ -100,8 +101,9 @@ def readings(folder):
     return found
 
 
-def test_killed_at_random_it_ends_with_the_same_figures(values, tmp_path):
-    """Every run reads as if nothing had been."""
+def test_killed_at_random_it_ends_with_the_same_figures(values, tmp_path, monkeypatch):
+    """Every run reads as if nothing had been; with a state after every step there is always one to be killed at."""
+    monkeypatch.setenv(EVERY_S, "0.01")
     seconds = undisturbed(command(values, tmp_path), tmp_path / "study")
     killed = command(values | {"out": str(tmp_path / "killed"), "kept": str(tmp_path / "kept-by-it")}, tmp_path)
     kill_at_random(killed, tmp_path / "killed", within_s=seconds, times=2)
@@ -119,7 +121,9 @@ def test_a_run_is_gone_on_with_only_as_it_was_begun(values, tmp_path):
     asyncio.run(until(lambda: log.exists() and log.stat().st_size, timeout_s=PATIENCE_S))
     process.terminate()
     assert process.wait(PATIENCE_S) == ExitCode.INTERRUPTED
+    dataset = values["source"]["dataset"] | {"label_column": "id"}
     others = (
+        {"source": values["source"] | {"dataset": dataset}},
         {"schedules": {"head": [long[0] | {"learning_rate": 0.001}]}},
         {"start_from": str(tmp_path / "labels.csv")},
     )

@@ -122,6 +122,22 @@ def test_what_came_since_is_drawn_and_nothing_else(project):
     assert (project / "split.csv").read_text() == "id,part\n0,train\n1,test\n"
 
 
+def test_a_patient_whose_older_radiographs_lie_elsewhere_stays_in_their_part(project):
+    """A batch has a folder of its own, the table is one; of what has no file nothing is drawn."""
+    with_patients(project, 100)
+    assert job(project, patient_column="patient").returncode == 0
+    before = read_split(project / "split.csv")
+    for number in range(100):
+        (project / "images" / f"{number}.png").unlink()
+    with_patients(project, 201)
+    done = job(project, patient_column="patient", extend=True)
+    assert done.returncode == 0, done.stderr
+    after = read_split(project / "split.csv")
+    assert {id_: after[id_] for id_ in before} == before
+    assert sorted(map(int, after)) == list(range(200)), "the last has no file"
+    assert after["99"] == after["100"] == after["101"]
+
+
 def test_shares_that_are_not_whole_are_refused(project):
     """Before anything is read."""
     refused = job(project, shares={"train": 0.6, "test": 0.6})

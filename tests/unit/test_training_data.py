@@ -76,6 +76,8 @@ def test_squashed_aspect_is_restored(dataset):
         ("labels.csv", "id,boneage,male\n2,3,M\n2,3,M\n", "line 3: '2' is there twice"),
         ("labels.csv", "id,boneage,male\n2,3\n", "line 2 has too few values"),
         ("split.csv", "id,part\n2,training\n", "unknown parts"),
+        ("split.csv", "id,part\n2,train\n10,train\n2,test\n", "line 4: '2' is there twice"),
+        ("sizes.csv", "id,height,width\n2,4,3\n2,3,4\n", "line 3: '2' is there twice"),
         ("split.csv", "id,part\nx,train\n", "no row has both"),
         ("sizes.csv", "id,height,width\n2,tall,3\n", "'tall'"),
     ],
@@ -140,9 +142,9 @@ def dirty_kilobytes(path):
 @pytest.mark.parametrize(
     ("ids", "columns", "made_by", "differing"),
     [
-        (["a"], PX, "x", "ids"),
+        (["a"], PX, "x", "images"),
         (["a", "b"], {"score": ((), "float32")}, "x", "columns"),
-        (["a", "b"], PX, "y", "made_by"),
+        (["a", "b"], PX, "y", "models, settings or code"),
     ],
 )
 def test_rows_of_something_else_are_refused(tmp_path, ids, columns, made_by, differing):

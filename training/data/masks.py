@@ -1,13 +1,15 @@
 """Hand outlines drawn by people, with the radiograph each belongs to, in frame coordinates."""
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from services.core.adapters.model_repository import preprocessing_sha256
 from services.core.domain.preprocess import SEGMENT_PX, crop_square, resize, segmenter_input, whole
 from services.core.errors import InvalidRadiographError
 from training.data.radiographs import image_files, natural, read_frame, read_pixels
@@ -50,6 +52,17 @@ def read_masks(
                 raise BadConfigurationError(f"{root}: {id_}: {error}") from error
             mask = resize(outline, height=frame.shape[0], width=frame.shape[1]) >= 0.5
             yield MaskedRadiograph(id_, frame, mask)
+
+
+def outlines_digest(root: Path, ids: Sequence[str], sizes: Path | None) -> str:
+    """SHA-256 of the files of these outlines and radiographs, in this order, and of what is made of them."""
+    seen = sha256(f"{preprocessing_sha256()} {' '.join(ids)}".encode())
+    for files in (image_files(root / "image"), image_files(root / "mask")):
+        for id_ in ids:
+            seen.update(files[id_].read_bytes())
+    if sizes is not None:
+        seen.update(sizes.read_bytes())
+    return seen.hexdigest()
 
 
 def segmenter_pair(pair: MaskedRadiograph) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -122,10 +122,8 @@ class Dataset:
         """Label and sex by id."""
         columns = [self.id_column, self.label_column, *([self.sex_column] if self.sex_column else [])]
         result: dict[str, tuple[str, Sex]] = {}
-        for line, row in enumerate(read_table(self.labels, columns), 2):
+        for line, row in enumerate(read_table(self.labels, columns, key=self.id_column), 2):
             id_, word = row[self.id_column], row[self.sex_column].strip().lower() if self.sex_column else ""
-            if id_ in result:
-                raise BadConfigurationError(f"{self.labels}: line {line}: {id_!r} is there twice")
             if word not in SEX_WORDS:
                 known = ", ".join(sorted(filter(None, SEX_WORDS)))
                 raise BadConfigurationError(f"{self.labels}: line {line}: sex {word!r} is none of {known}")
@@ -136,7 +134,7 @@ class Dataset:
         """Height and width at acquisition of those radiographs that have a row in `sizes`."""
         if self.sizes is None:
             return {}
-        rows = read_table(self.sizes, ["id", "height", "width"])
+        rows = read_table(self.sizes, ["id", "height", "width"], key="id")
         try:
             return {row["id"]: (int(row["height"]), int(row["width"])) for row in rows}
         except ValueError as error:

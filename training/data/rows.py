@@ -20,6 +20,8 @@ ORIGIN: Final[Column] = ((), "uint64")
 """Of the column ORIGIN_COLUMN: what a row was made of (`Radiograph.origin`)."""
 ORIGIN_COLUMN: Final = "origin"
 DESCRIPTION: Final = "rows.json"
+NAMES: Final = {"made_by": "models, settings or code", "columns": "columns", "ids": "images"}
+"""What a person calls that which a folder's description holds."""
 
 
 def as_bytes(image: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -60,7 +62,7 @@ class Rows:
         count = len(described["ids"])
         if (folder / DESCRIPTION).exists():
             found = _described(folder)
-            differing = [key for key in described if described[key] != found.get(key)]
+            differing = [NAMES[key] for key in described if described[key] != found.get(key)]
             if not differing:
                 return cls.read(folder, write=True)
             if not anew:

@@ -69,8 +69,8 @@ def draw_split(
 
 
 def read_split(path: Path = SPLIT_CSV) -> dict[str, Part]:
-    """Part of each radiograph by its id."""
-    rows = {row["id"]: row["part"] for row in read_table(path, ["id", "part"])}
+    """Part of each radiograph by its id. Raises BadConfigurationError."""
+    rows = {row["id"]: row["part"] for row in read_table(path, ["id", "part"], key="id")}
     if unknown := sorted(set(rows.values()) - set(SHARES)):
         raise BadConfigurationError(f"{path}: unknown parts {unknown}; known are {list(SHARES)}")
     return rows  # type: ignore[return-value]  # checked just above

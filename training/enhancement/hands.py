@@ -1,6 +1,7 @@
 """Prepared hands, made by the very functions that serving uses."""
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from pickle import UnpicklingError
@@ -12,6 +13,7 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from services.core.adapters.model_repository import preprocessing_sha256
+from services.core.domain import gates, polarity, upright
 from services.core.domain.gates import contrast, mask_certainty, structure_change
 from services.core.domain.polarity import inverted, is_negative, positive
 from services.core.domain.postprocess import hand_mask
@@ -123,7 +125,14 @@ def made_by(segmenter: Path, enhancer: Path | None, maximum_structure_change: fl
         models = [sha256(path.read_bytes()).hexdigest() for path in (segmenter, enhancer) if path is not None]
     except OSError as error:
         raise BadConfigurationError(str(error)) from error
-    return " ".join([*models, str(maximum_structure_change), preprocessing_sha256()])
+    return " ".join([*models, str(maximum_structure_change), preprocessing_sha256(), _masking_sha256()])
+
+
+@cache
+def _masking_sha256() -> str:
+    """SHA-256 of the code that, beside preprocessing, decides which mask and hand a frame has."""
+    files = [Path(str(module.__file__)) for module in (gates, polarity, upright)]
+    return sha256(b"".join(path.read_bytes() for path in (*files, Path(__file__)))).hexdigest()
 
 
 def _loaded(model: Network, weights: Path, *, prefix: str = "") -> Network:

@@ -188,10 +188,13 @@ class FittingSets(Sample):
         fill(rows, changes, values, advance)
         unread = [ids[row] for row in rows.missing]
         report_missing("could not be read, and the gates are fitted without them", unread, of=len(chosen))
+        seen = np.asarray(rows.done & rows.columns["hand"])
+        unseen = [ids[row] for row in np.flatnonzero(rows.done & ~seen & (of_kind < kinds.index("no hand")))]
+        report_missing("show no hand as they are changed, and the gates are fitted without", unseen, of=len(chosen))
         upright, turns = of_kind <= kinds.index("badly stored"), of_kind == kinds.index("turned")
-        foreign = (of_kind >= kinds.index("no hand")) & rows.columns["hand"]
+        foreign = of_kind >= kinds.index("no hand")
         features = np.asarray(rows.columns["features"])
-        found = tuple(features[rows.done & which] for which in (upright, turns, foreign))
+        found = tuple(features[seen & which] for which in (upright, turns, foreign))
         if not all(map(len, found)):
             raise BadConfigurationError("no hand is left to fit the gates on")
         return found

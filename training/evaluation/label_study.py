@@ -33,7 +33,8 @@ WHAT: Final = """\
 Dice is that of the final mask on the fixed test outlines at {size_px} px, of the first member alone: in every arm one
 network, which begins with the same weights and outlines and learns by the same draws. After ± stands the standard
 deviation of the seeds. Intervals are 95% bootstrap intervals over seeds and test outlines, of the seeds that both arms
-have completed; with one seed they are over outlines alone.
+have completed; with one seed they are over outlines alone. Over few seeds they are too narrow, and there are many of
+them: one that leaves zero out by little decides nothing.
 
 With every round of a strategy both outlines and steps grow. The arms of fixed outlines take as many steps by the same
 phases and validations, so that columns compare equal steps; what outlines bring beyond steps is random against the

@@ -17,12 +17,13 @@ from training.active_learning.plan import Plan
 from training.active_learning.rounds import START, Rounds
 from training.active_learning.sight import network_input, square_mask
 from training.data.frames import Frames
-from training.data.masks import outlined, read_masks
+from training.data.masks import outlined, outlines_digest, read_masks
 from training.data.radiographs import Dataset
 from training.data.split import MASK_TEST_CSV, read_ids
 from training.evaluation.labels import draw_labels
-from training.jobs.begun import FREE, check_begun, keep_config
+from training.jobs.begun import FREE, check_begun, check_learnt_from, keep_begun
 from training.jobs.command import JobConfig, command
+from training.run.claim import alone
 from training.run.exits import BadConfigurationError
 
 
@@ -76,12 +77,26 @@ def rounds(config: ActiveLearningConfig) -> Rounds:
     return Rounds(config.out, config.plan, pool, frames.frame, oracle, selection, test, given=frozenset(given))
 
 
+def _measured_on(config: ActiveLearningConfig) -> dict[str, str]:
+    """Digests of the outlines by which rounds are compared: of others, their curve would be none."""
+    return {
+        f"outlines of {name}": outlines_digest(config.masks, sorted(set(read_ids(path))), config.dataset.sizes)
+        for name, path in (("selection", config.selection), ("test", config.test))
+    }
+
+
 def run(config: ActiveLearningConfig) -> None:
     """Do rounds until as many are done as one run may do, the committee has converged, or answers are awaited."""
     cv2.setNumThreads(1)
+    with alone(config.out):
+        _learn(config)
+
+
+def _learn(config: ActiveLearningConfig) -> None:
     check_begun(config, config.out, state=START, free=FREE | {"rounds", "oracle"})
-    learning = rounds(config)
-    keep_config(config, config.out)
+    learning, measured_on = rounds(config), _measured_on(config)
+    check_learnt_from(measured_on, config.out, state=START)
+    keep_begun(config, measured_on, config.out)
     for _ in range(config.rounds):
         done: list[dict[str, Any]] = learning.done()
         if done and done[-1]["converged"]:

@@ -13,6 +13,7 @@ import yaml
 from pydantic import ValidationError
 
 from training.jobs.command import JobConfig
+from training.publish.published import Published
 from training.run.exits import BadConfigurationError
 from training.run.results import write_json, write_text
 
@@ -62,6 +63,22 @@ def keep_begun(config: JobConfig, learnt_from: Mapping[str, str], out: Path) -> 
 def keep_config(config: JobConfig, out: Path) -> None:
     """Leave it in `out`, whole or not at all. Raises StoreUnwritableError."""
     write_text(out / CONFIG, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+
+
+def as_begun(wanted: Published, out: Path, key: str) -> Published:
+    """The same with its version: the one that served as the run in `out` began, whose configuration has it as `key`.
+
+    Where none was begun with this, the one that serves now: a run that goes on is not to meet another. Raises as
+    `Published.named` does.
+    """
+    if wanted.version is not None:
+        return wanted
+    kept = out / CONFIG
+    before = yaml.safe_load(kept.read_text()).get(key) if kept.exists() else None
+    unnamed = {"store": wanted.store, "model": wanted.model}
+    if isinstance(before, dict) and unnamed.items() <= before.items():
+        return Published(**before)
+    return wanted.named()
 
 
 def _differing(now: Mapping[str, Any], before: Mapping[str, Any]) -> Iterator[str]:

@@ -32,6 +32,7 @@ from training.evaluation.gate_figures import AS_SERVED, AT_FALSE_ALARMS, gate_fi
 from training.jobs.command import JobConfig, command
 from training.publish.reader import Member, read_reader
 from training.run.advance import Advance, advancing
+from training.run.claim import alone
 from training.run.exits import BadConfigurationError
 from training.run.results import write_json, write_table
 from training.transfer.target import AgeTarget
@@ -108,6 +109,11 @@ class Measuring:
 def run(config: EnhancementStudyConfig) -> None:
     """Measure what is missing, then write `report.md`, its pictures, `figures.json`, `gate.json` and `failures.csv`."""
     cv2.setNumThreads(1)
+    with alone(config.out):
+        _measure(config)
+
+
+def _measure(config: EnhancementStudyConfig) -> None:
     methods = Methods.load(config.enhancers, config.limit)
     reader = read_reader([Member(config.backbone, [config.regressor])], AgeTarget(), np.arange(len(SEX_ORDER)))
     segmenter = load_segmenter(config.segmenter)

@@ -24,6 +24,7 @@ from training.evaluation.curves import draw_curves
 from training.jobs.begun import STATE, check_begun, check_learnt_from, keep_begun
 from training.jobs.command import JobConfig, command
 from training.run.checkpoint import Checkpoint, save_whole
+from training.run.claim import alone
 from training.run.exits import BadConfigurationError
 from training.run.journal import Journal, read_journal
 from training.run.results import write_json
@@ -81,6 +82,11 @@ def gold_standard(config: EnhancerConfig, prepared: Rows, parts: Mapping[str, Pa
 def run(config: EnhancerConfig) -> None:
     """Train, or go on; `weights.pt` are the best on degraded selection hands, `curves.png` shows the way there."""
     cv2.setNumThreads(1)
+    with alone(config.out):
+        _train(config)
+
+
+def _train(config: EnhancerConfig) -> None:
     check_begun(config, config.out)
     prepared = Rows.read(config.hands)
     parts = read_split(config.split)

@@ -15,7 +15,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import cv2
 import numpy as np
@@ -40,10 +40,12 @@ from training.enhancement.hands import (
     segmented_hand,
 )
 from training.evaluation.hands_sheet import draw_hands
+from training.jobs.begun import as_begun, keep_config
 from training.jobs.command import JobConfig, command
 from training.models.enhancer import UNetGenerator
 from training.models.segmenter import FCDenseNet
 from training.publish.published import Published
+from training.run.claim import alone
 from training.run.exits import Interrupted
 from training.run.journal import Journal
 from training.run.results import write_table
@@ -101,6 +103,16 @@ class HandsConfig(JobConfig):
     parts: tuple[Part, ...] = tuple(SHARES)
     badly_stored: int | None = Field(None, ge=0, strict=True)
     processes: int = Field(2, ge=1)
+
+    def settled(self) -> Self:
+        """The same with the versions named that served as these hands were begun: a killed job goes on with those."""
+        return self.model_copy(
+            update={
+                key: as_begun(wanted, self.out, key)
+                for key, wanted in (("segmenter", self.segmenter), ("enhancer", self.enhancer))
+                if isinstance(wanted, Published)
+            }
+        )
 
     def models(self) -> Models:
         """The files of both; versions that lie in a store are copied from there, once."""
@@ -188,11 +200,17 @@ def results(
 
 def run(config: HandsConfig) -> None:
     """Prepare what is missing, or was made of another file or shape; a killed run loses what it was at."""
+    with alone(config.out):
+        _run(config.settled())
+
+
+def _run(config: HandsConfig) -> None:
     models = config.models()
     models.loaded()  # weights that are no segmenter's or enhancer's are told here, not by every process
     radiographs = [r for r in config.dataset.read() if r.part in config.parts]
     columns = SEGMENTED | (ENHANCED if models.enhancer else {})
     prepared = Rows.make(config.out, [r.id for r in radiographs], columns, made_by=models.made_by())
+    keep_config(config, config.out)
     prepared.forget_all_but([r.origin for r in radiographs])
     missing = prepared.missing
     failures, kept = dict[str, str](), len(radiographs) - len(missing)

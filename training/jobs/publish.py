@@ -51,6 +51,7 @@ from training.publish.store import (
     published_weights,
     store_errors,
 )
+from training.publish.trained_on import trained_on
 from training.run.advance import Advance, advancing
 from training.run.claim import claimed
 from training.run.exits import BadConfigurationError
@@ -98,7 +99,7 @@ def _publish(config: PublishConfig, store: Store, attempt: Attempt) -> None:
     radiographs = config.dataset.read()
     made_hands = made_by_models(*preparing, config.maximum_structure_change)
     material = Material.read(config.hands, made_hands, radiographs, config.target)
-    _warn_of_known(config, material)
+    _warn_of_known(config, files, material)
     kind, training = config.kind, [r for r in radiographs if r.part == "train"]
     fitting = FittingSets(training, config.fitting_images, config.seed, config.work / "features", made_by)
     disturbing = _disturbing(config, radiographs, material, made_by)
@@ -173,9 +174,10 @@ def _disturbing(
     return Disturbed(gating, config.fitting_images, config.seed, config.work / "disturbed", maker, kinds)
 
 
-def _warn_of_known(config: PublishConfig, material: Material) -> None:
-    """Name and count the radiographs that measure and that the weights may know already."""
-    known = set().union(*(member.training_ids() for member in config.members))
+def _warn_of_known(config: PublishConfig, files: Mapping[str, Path], material: Material) -> None:
+    """Name and count the radiographs that measure and that the weights, new ones or those there, may know already."""
+    members = [member.training_ids() for member in config.members] or [trained_on(files[config.kind.model])]
+    known = set().union(*members)
     report_missing(KNOWN, [id_ for id_ in material.ids if id_ in known], of=len(material.ids))
 
 

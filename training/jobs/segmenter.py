@@ -14,12 +14,11 @@ import cv2
 import numpy as np
 from pydantic import Field
 
-from services.core.adapters.model_repository import preprocessing_sha256
 from services.core.domain.preprocess import SEGMENT_PX, segmenter_input
 from services.core.errors import InvalidRadiographError
 from training.active_learning.learner import Outlines, Phase, SegmenterLearner, new_network
 from training.active_learning.pseudo_labels import pseudo_label
-from training.data.masks import outlined, read_masks, segmenter_pair
+from training.data.masks import outlined, outlines_digest, read_masks, segmenter_pair
 from training.data.radiographs import Dataset, Radiograph, image_files, report_missing
 from training.data.rows import Column, Rows, as_bytes
 from training.data.split import MASK_TEST_CSV, read_ids, read_split
@@ -31,6 +30,7 @@ from training.models.segmenter import FCDenseNet
 from training.publish.digests import digest
 from training.run.advance import advancing
 from training.run.checkpoint import Checkpoint, save_whole
+from training.run.claim import alone
 from training.run.exits import BadConfigurationError
 from training.run.journal import Journal, read_journal
 from training.run.results import write_json
@@ -73,6 +73,11 @@ class SegmenterConfig(JobConfig):
 def run(config: SegmenterConfig) -> None:
     """Train, or go on; `weights.pt` are the best on the selection images, `curves.png` shows the way there."""
     cv2.setNumThreads(1)
+    with alone(config.out):
+        _train(config)
+
+
+def _train(config: SegmenterConfig) -> None:
     check_begun(config, config.out)
     network = _network(config)
     ids = _to_learn_from(config)
@@ -82,7 +87,7 @@ def run(config: SegmenterConfig) -> None:
         never = set(read_ids(config.never_train))
         others = [r for r in config.dataset.read() if r.part == "train" and r.id not in {*masks, *never}]
     learnt_from = {
-        "outlines": _outlines_digest(config, ids),
+        "outlines": outlines_digest(config.masks, ids, config.dataset.sizes),
         "radiographs without outlines": sha256(repr([(r.id, r.origin) for r in others]).encode()).hexdigest(),
         "weights to start from": digest(config.start_from) if config.start_from else "",
     }
@@ -132,17 +137,6 @@ def _to_learn_from(config: SegmenterConfig) -> list[str]:
     if len(ids) <= config.selection_images:
         raise BadConfigurationError(f"{config.masks}: {len(ids)} outlines leave none to train on")
     return ids
-
-
-def _outlines_digest(config: SegmenterConfig, ids: Sequence[str]) -> str:
-    """SHA-256 of the files of these outlines and of what is made of them."""
-    seen = sha256(f"{preprocessing_sha256()} {' '.join(ids)}".encode())
-    for files in (image_files(config.masks / "image"), image_files(config.masks / "mask")):
-        for id_ in ids:
-            seen.update(files[id_].read_bytes())
-    if config.dataset.sizes is not None:
-        seen.update(config.dataset.sizes.read_bytes())
-    return seen.hexdigest()
 
 
 def _drawn(config: SegmenterConfig, ids: Sequence[str], *, made_by: str) -> Outlines:

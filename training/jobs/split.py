@@ -70,8 +70,10 @@ def run(config: SplitConfig) -> None:
     if not ids:
         raise BadConfigurationError(f"{config.dataset.labels}: no row has a file in {config.dataset.images}")
     fixed = frozenset(read_ids(config.always_train) if config.always_train else [])
-    strata = _strata(config, rows, ids)
-    parts = there | _drawn(config, strata, _by_patient(config, ids), fixed, there)
+    # A patient whose older radiographs lie elsewhere by now stays in the part that these have.
+    known = sorted((id_ for id_ in rows if id_ in files or id_ in there), key=natural)
+    strata = _strata(config, rows, known)
+    parts = there | _drawn(config, strata, _by_patient(config, known), fixed, there)
     late = [id_ for id_ in ids if id_ in fixed and parts[id_] != "train"]
     report_missing("should always train, and are of another part already", late, of=len(fixed))
     counts = Counter(parts.values())

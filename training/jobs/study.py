@@ -8,7 +8,7 @@ complete. Several processes may work on one study: each takes what no other has 
 import json
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from services.core.domain.contracts import SEX_ORDER
-from training.data.radiographs import Radiograph
+from training.data.radiographs import Dataset, Radiograph
 from training.data.rows import Rows
 from training.data.scenes import drawing
 from training.enhancement.clahe import equalised
@@ -44,6 +44,8 @@ from training.transfer.target import AgeTarget
 
 LOG = logging.getLogger(__name__)
 LOG_EVERY: Final = 5
+COLUMNS: Final = [field.default for field in fields(Dataset) if field.name.endswith("_column")]
+"""The challenge's own, of which a run's `made_with` says nothing."""
 MADE_WITH: Final = "made_with"
 """Beside the state of a run that is not complete: what it was begun with, as in the results of one that is."""
 
@@ -210,12 +212,14 @@ def _run(config: StudyConfig, unit: Unit, folder: Path, radiographs: Sequence[Ra
 
 def _made_with(config: StudyConfig, unit: Unit, device: Device) -> str:
     """SHA-256 of all that a run depends on beside the code, and of what that draws."""
-    fields = {"backbone", "fitting", "validation_images", "reported"}
+    settings = {"backbone", "fitting", "validation_images", "reported"}
     stages = config.model_dump(mode="json", include={"schedules"})["schedules"][unit.arm.schedule]
     dataset, start = config.source.dataset, config.start_from
+    columns = [dataset.id_column, dataset.label_column, dataset.sex_column]
     files = [dataset.labels, dataset.split, *([start] if isinstance(start, Path) else [])]
-    whole = [config.model_dump(mode="json", include=fields), stages, asdict(unit), config.source.side_px,
-             device.precision, *_hands(config), start is None, drawing(), *map(_digest, files)]  # fmt: skip
+    whole = [config.model_dump(mode="json", include=settings), stages, asdict(unit), config.source.side_px,
+             device.precision, *_hands(config), start is None, drawing(), *map(_digest, files),
+             *([] if columns == COLUMNS else columns)]  # fmt: skip
     return sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
 

@@ -1,16 +1,16 @@
 """Trains a network by paced transfer learning (paper 2.4): `python -m training.jobs.transfer --config FILE`."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
 import cv2
-import yaml
 from pydantic import Field
 
 from training.data.radiographs import Radiograph
 from training.evaluation.curves import draw_curves
-from training.jobs.begun import CONFIG, FREE, STATE, check_begun, check_learnt_from, keep_begun
+from training.jobs.begun import FREE, STATE, as_begun, check_begun, check_learnt_from, keep_begun
 from training.jobs.command import JobConfig, command
 from training.jobs.lessons import Teacher
 from training.jobs.source import Hub, Source, examples, learnt_from, network, with_bad_files
@@ -18,6 +18,7 @@ from training.models.backbones import StageMap
 from training.publish.published import Published
 from training.publish.trained_on import TRAINING_IDS, trained_on
 from training.run.checkpoint import Checkpoint, save_whole
+from training.run.claim import alone
 from training.run.exits import BadConfigurationError
 from training.run.journal import Journal, read_journal
 from training.run.results import write_json
@@ -68,14 +69,9 @@ class TransferConfig(JobConfig):
         return self.model_copy(update={"start_from": device.agreed(self._settled)})
 
     def _settled(self) -> Hub | Path | Published | None:
-        if not isinstance(self.start_from, Published) or self.start_from.version is not None:
+        if not isinstance(self.start_from, Published):
             return self.start_from
-        begun = self.out / CONFIG
-        before = yaml.safe_load(begun.read_text())["start_from"] if begun.exists() else None
-        unnamed = {"store": self.start_from.store, "model": self.start_from.model}
-        if isinstance(before, dict) and unnamed.items() <= before.items():
-            return Published(**before)
-        return self.start_from.named()
+        return as_begun(self.start_from, self.out, "start_from")
 
 
 def learner(config: TransferConfig, device: Device, radiographs: Sequence[Radiograph]) -> StagedLearner:
@@ -109,7 +105,11 @@ def run(config: TransferConfig) -> None:
     """Train, or go on; at the end `weights.pt`, `figures.json` of the validation part and `curves.png` are there."""
     cv2.setNumThreads(1)
     device = choose_device(precision=config.precision, kind=config.device)
-    config = config.settled(device)
+    with nullcontext() if device.rank else alone(config.out):
+        _train(config.settled(device), device)
+
+
+def _train(config: TransferConfig, device: Device) -> None:
     device.agreed(lambda: check_begun(config, config.out, free=ELSEWHERE))
     radiographs = config.source.dataset.read()
     learning_from = learnt_from(config.source, radiographs, weights=config.weights, teacher=config.teacher)

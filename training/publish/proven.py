@@ -15,6 +15,7 @@ from services.core.domain.contracts import ModelContract
 from services.core.domain.release import WEIGHTS
 from training.publish.digests import digest
 from training.publish.export import export, parity
+from training.run.exits import BadConfigurationError
 from training.run.room import whole
 
 NOTE: Final = "proven.json"
@@ -50,14 +51,21 @@ class Proven:
     ) -> Self:
         """Export the network into `folder`, or take what is `published` of it, and compare on `images` (N, 1, S, S).
 
-        `made_by` says what it depends on. Raises ValueError where they differ, StoreUnwritableError where there is no
-        room.
+        `made_by` says what it depends on. Raises BadConfigurationError where what is published is another network,
+        ValueError where what was exported is, StoreUnwritableError where there is no room.
         """
         path = published or folder / WEIGHTS
         network = deepcopy(network).to(memory_format=torch.contiguous_format)
         if published is None:
             export(network, contract, path)
-        agreement = parity(network, contract, path, images)
+        try:
+            agreement = parity(network, contract, path, images)
+        except ValueError as error:
+            if published is None:
+                raise
+            raise BadConfigurationError(
+                f"the weights are not those of {contract.name} that are published under this number: {error}"
+            ) from error
         with whole(folder / NOTE) as file:
             noted = {"made_by": made_by, "sha256": digest(path), "parity": agreement}
             file.write(json.dumps(noted).encode())

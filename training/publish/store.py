@@ -108,12 +108,13 @@ def _is(store: Store, model: str, version: int, weights: Path, card: Mapping[str
 
 
 def published_weights(store: Store, versions: Mapping[str, int], folder: Path) -> dict[str, Path]:
-    """Copies of those versions that the store holds, by model. Raises ReleaseError."""
+    """Copies of those versions that the store holds, by model, each with its card beside it. Raises ReleaseError."""
     found = {}
     for model, version in versions.items():
         if store.exists(f"{model}/{version}/{CARD}"):
             found[model] = folder / model / str(version) / WEIGHTS
             found[model].parent.mkdir(parents=True, exist_ok=True)
+            found[model].with_name(CARD).write_bytes(store.read(f"{model}/{version}/{CARD}"))
             store.download(f"{model}/{version}/{WEIGHTS}", found[model])
     return found
 

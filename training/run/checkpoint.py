@@ -1,10 +1,12 @@
 """Keeps a run's state on disk so that it can be killed at any instant: the old one stays until the new one is whole."""
 
 import logging
+import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, Final
 
 import torch
 
@@ -12,18 +14,22 @@ from training.run.exits import BadConfigurationError, StoreUnwritableError
 from training.run.room import whole
 
 LOG = logging.getLogger(__name__)
+EVERY_S: Final = "TRAINING_CHECKPOINT_EVERY_S"
+USUAL_S: Final = 120.0
 
 
 class Checkpoint:
     """One file with one state, a dictionary of tensors and plain values; due for renewal every `every_s` seconds.
 
-    Of several processes that share it, one `writes` and all load.
+    Without that it is due as often as the environment's EVERY_S says. Of several processes that share it, one `writes`
+    and all load. Raises BadConfigurationError where EVERY_S is no time.
     """
 
     def __init__(
-        self, path: Path, *, every_s: float = 120.0, writes: bool = True, clock: Callable[[], float] = monotonic
+        self, path: Path, *, every_s: float | None = None, writes: bool = True, clock: Callable[[], float] = monotonic
     ) -> None:
-        self.path, self.every_s, self.writes, self._clock = path, every_s, writes, clock
+        self.path, self.writes, self._clock = path, writes, clock
+        self.every_s = _usual() if every_s is None else every_s
         self._saved_at = clock()
 
     def load(self) -> dict[str, Any] | None:
@@ -57,6 +63,17 @@ class Checkpoint:
             LOG.warning("%s; %s", error, "the older one stays" if self.path.exists() else "it is tried again later")
             return False
         return True
+
+
+def _usual() -> float:
+    told = os.environ.get(EVERY_S, "") or str(USUAL_S)
+    try:
+        seconds = float(told)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < math.inf:
+        raise BadConfigurationError(f"{EVERY_S} is {told!r}, not a number of seconds")
+    return seconds
 
 
 def save_whole(state: dict[str, Any], path: Path) -> None:

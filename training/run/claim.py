@@ -1,30 +1,72 @@
-"""Lets several processes work on one folder of runs: each takes what no other has begun."""
+"""Lets several processes work on one folder of runs, each on what no other has begun, and one alone on a run."""
 
 import fcntl
 import logging
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, TextIO
+
+from training.run.exits import StoreUnwritableError
 
 LOG = logging.getLogger(__name__)
 CLAIMED: Final = "claimed"
+RUNNING: Final = "running"
+TRIES: Final = 100
 
 
 @contextmanager
-def claimed(folder: Path, *, wait: bool = False) -> Iterator[bool]:
+def claimed(folder: Path, *, wait: bool = False, name: str = CLAIMED) -> Iterator[bool]:
     """Whether this process has the folder to itself inside the block; with `wait` it has, once the others are done.
 
-    A process that died claims nothing any more.
+    A process that died claims nothing any more. Claims of different names are different ones. Raises
+    StoreUnwritableError where the folder cannot be made or written to.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / CLAIMED).open("w") as mark:
-        try:
-            fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if not wait:
-                yield False
+    while True:
+        with _opened(folder / name) as mark:
+            try:
+                fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if not wait:
+                    yield False
+                    return
+                LOG.info("another process works in %s; waiting for it", folder)
+                fcntl.flock(mark, fcntl.LOCK_EX)
+            if _is_there(mark, folder / name):
+                yield True
                 return
-            LOG.info("another process works in %s; waiting for it", folder)
-            fcntl.flock(mark, fcntl.LOCK_EX)
-        yield True
+
+
+@contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """No other process runs a job in `out` inside the block: one that is started there too waits, then goes on.
+
+    Two would else write the same checkpoint at once. What is left empty is removed. Raises StoreUnwritableError as
+    `claimed` does.
+    """
+    with claimed(out, wait=True, name=RUNNING):
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                (out / RUNNING).unlink()
+                out.rmdir()
+
+
+def _opened(path: Path) -> TextIO:
+    for _ in range(TRIES):  # whoever had the folder before may remove it as soon as it is there
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return path.open("w")
+        except OSError as error:
+            failed = error
+    raise StoreUnwritableError(f"{path.parent} cannot be written: {failed}") from failed
+
+
+def _is_there(mark: TextIO, path: Path) -> bool:
+    """Whether the file is still what others find at the path: whoever had it before may have removed it."""
+    try:
+        return os.path.samestat(os.fstat(mark.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
