@@ -57,23 +57,22 @@ def test_part(data: Path) -> Figures:
 
 
 def one_hand_in_many_forms(data: Path) -> Figures:
-    """Each of the larger radiographs as JPEG, PNG and four kinds of DICOM: spread of the ages, and of the status."""
+    """Each of the larger radiographs as JPEG, PNG and four kinds of DICOM: how far ages lie apart, and the status."""
     with tempfile.TemporaryDirectory() as folder:
         sizes = write_forms(data, Path(folder))
         answers = boneage("assess", folder, "--sex", "unknown", "--sizes", str(sizes), "--json")
     by_hand: dict[str, list[dict[str, Any]]] = {}
     for answer in answers:
         by_hand.setdefault(Path(answer["path"]).stem.split("-")[0], []).append(answer)
-    spreads, largest, same = [], {}, 0
+    spans, same = {}, 0
     for hand, forms in by_hand.items():
-        ages = [form["age_months"] for form in forms if form["age_months"] is not None]
         same += len({form["status"] for form in forms}) == 1
-        spreads += [abs(a - b) for i, a in enumerate(ages) for b in ages[i + 1 :]]
-        largest[hand] = max(ages, default=0) - min(ages, default=0)
+        if ages := [form["age_months"] for form in forms if form["age_months"] is not None]:
+            spans[hand] = max(ages) - min(ages)
     return {
-        "hands": len(by_hand), "images": len(answers), "same_status": same,
-        "median_difference_months": float(np.median(spreads)), "largest_difference_months": max(largest.values()),
-        "widest": {hand: round(largest[hand], 2) for hand in sorted(largest, key=largest.__getitem__)[:-6:-1]},
+        "hands": len(by_hand), "images": len(answers), "same_status": same, "with_age": len(spans),
+        "median_span_months": float(np.median(list(spans.values()))), "largest_span_months": max(spans.values()),
+        "widest": {hand: round(spans[hand], 2) for hand in sorted(spans, key=spans.__getitem__)[:-6:-1]},
     }  # fmt: skip
 
 

@@ -27,13 +27,13 @@ WORSE_BY, WORSE_BY_HARD, MORE_ABSTAINED = 0.10, 0.25, 0.05  # what a disturbance
 class Outcome:
     """What became of `n_total` radiographs.
 
-    Absolute errors in months by id of all that have a number with the gates off; how many have one with them on, and
-    how many failed.
+    Absolute errors in months by id of all that have a number with the gates off; of those that have one with them on,
+    whether the interval held; and how many failed.
     """
 
     n_total: int
     errors: Mapping[str, float]
-    answered: int
+    held: Mapping[str, bool]
     failed: int
 
     @classmethod
@@ -46,9 +46,18 @@ class Outcome:
                 for reading in readings
                 if reading.ungated_age_months is not None
             },
-            answered=sum(reading.status == "OK" for reading in readings),
+            held={
+                reading.file.id: interval[0] <= labels[reading.file.id].age_months <= interval[1]
+                for reading in readings
+                if reading.status == "OK" and (interval := reading.interval_months)
+            },
             failed=sum(reading.status == "FAILED" for reading in readings),
         )
+
+    @property
+    def answered(self) -> int:
+        """How many have a number with the gates on."""
+        return len(self.held)
 
     def mae(self, ids: Iterable[str]) -> float | None:
         """MAE in months over these radiographs; None where there are none."""
@@ -60,7 +69,7 @@ def cost(disturbed: Outcome, undisturbed: Outcome, *, worse_by: float) -> Figure
     """What a disturbance costs, and whether that is kept within `worse_by` of the MAE and MORE_ABSTAINED abstentions.
 
     The MAE with the gates off is compared on the radiographs that have a number both ways. Whatever has none, lost or
-    failed, counts among the abstentions.
+    failed, counts among the abstentions. `passed` says what those are worth that get a number with the gates on.
     """
     both = sorted(disturbed.errors.keys() & undisturbed.errors.keys())
     mae, before = disturbed.mae(both), undisturbed.mae(both)
@@ -73,6 +82,11 @@ def cost(disturbed: Outcome, undisturbed: Outcome, *, worse_by: float) -> Figure
         "lost": disturbed.n_total - len(disturbed.errors),
         "n_ungated": len(disturbed.errors),
         "mae_ungated_months": disturbed.mae(disturbed.errors),
+        "passed": {
+            "n": disturbed.answered,
+            "mae_months": disturbed.mae(disturbed.held),
+            "coverage_90": float(np.mean(list(disturbed.held.values()))) if disturbed.held else None,
+        },
         "paired": {"n": len(both), "mae_months": mae, "undisturbed_mae_months": before},
         "worse_by": worse if worse is None else round(worse, 4),
         "more_abstained": round(more, 4),

@@ -4,12 +4,12 @@
 
 Settings in docs/operations.md and what docs/kubernetes.md takes from the charts are written always; the figures in
 README.md from what `make bench` wrote, those in docs/evaluation.md (`--full`) from what it wrote for the full release.
-How often intervals hold, by age, and what disturbances cost is in docs/evaluation.md for both.
+The error by age and sex, how often intervals hold, and what disturbances cost is in docs/evaluation.md for both.
 """
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,10 +28,16 @@ README: Final = ROOT / "README.md"
 TRAINING: Final = ROOT / "docs" / "training.md"
 EVALUATION: Final = ROOT / "docs" / "evaluation.md"
 FIGURES: Final = "figure", "value", "measured on"
+READINGS: Final = ("with_sex", "sex known"), ("sex_unknown", "sex unknown")
+SEXES: Final = ("boys", "male"), ("girls", "female")
+ERRORS: Final = "reference age, months, or sex", "n", "MAE, months"
 COVERAGE: Final = (
     "age, months", "n by predicted age", "covered", "median width", "n by reference age", "covered", "median width",
 )  # fmt: skip
-DISTURBANCES: Final = "disturbance", "MAE worse by", "of", "more abstained", "within bounds"
+DISTURBANCES: Final = (
+    "disturbance", "MAE worse by", "of", "more abstained", "within bounds", "still get a number", "MAE of these",
+    "their intervals cover",
+)  # fmt: skip
 Row = tuple[str, ...]
 
 
@@ -89,15 +95,7 @@ def exits_table() -> str:
 
 def accuracy_rows(accuracy: dict[str, Any]) -> Iterator[Row]:
     """Rows of the README from `benchmarks.accuracy`."""
-    for name, title in (("with_sex", "MAE, sex known"), ("sex_unknown", "MAE, sex unknown")):
-        if record := accuracy.get("test", {}).get(name):
-            low, high = record["mae_ungated_months_ci95"]
-            value = f"{record['mae_ungated_months']:.1f} months ({low:.1f} to {high:.1f})"
-            count = record.get("n_ungated", record["n_total"])
-            yield title, value, f"{count} radiographs of the test part, gates off"
-    if record := accuracy.get("test", {}).get("with_sex"):
-        yield "90% interval covers", f"{record['coverage_90']:.1%}", f"{record['n']} of the same that got a number"
-        yield "abstentions on hands", f"{record['abstained']} of {record['n_total']}", "the same"
+    yield from read_rows(accuracy.get("test", {}))
     yield from robustness_rows(accuracy)
     if masks := accuracy.get("masks"):
         value = f"Dice {masks['dice_mean']:.3f}, at least {masks['dice_min']:.3f}"
@@ -121,17 +119,38 @@ def accuracy_rows(accuracy: dict[str, Any]) -> Iterator[Row]:
         yield f"refused: {name.replace('_', ' ')}", f"{group['refused']} of {group['n']}", where
 
 
+def read_rows(test: dict[str, Any]) -> Iterator[Row]:
+    """How well the test part is read, with and without the sex."""
+    for name, title in READINGS:
+        if record := test.get(name):
+            low, high = record["mae_ungated_months_ci95"]
+            value = f"{record['mae_ungated_months']:.1f} months ({low:.1f} to {high:.1f})"
+            count = record.get("n_ungated", record["n_total"])
+            yield f"MAE, {title}", value, f"{count} radiographs of the test part, gates off"
+    for name, title in READINGS:
+        if record := test.get(name):
+            low, high = record["coverage_90_ci95"]
+            held = f"{record['coverage_90']:.1%} ({low:.1%} to {high:.1%})"
+            value = f"{held}, median width {record['median_interval_months']:.0f} months"
+            yield f"90% interval covers, {title}", value, f"{record['n']} of the same that got a number"
+    if record := test.get("with_sex"):
+        yield "abstentions on hands", f"{record['abstained']} of {record['n_total']}", "the same"
+
+
 def robustness_rows(accuracy: dict[str, Any]) -> Iterator[Row]:
     """What turning, storing and disturbing a radiograph does to its reading."""
     if forms := accuracy.get("forms"):
-        median, largest = forms["median_difference_months"], forms["largest_difference_months"]
-        where = f"{forms['hands']} hands as JPEG, PNG and four kinds of DICOM"
-        yield "one hand in several forms", f"median difference {median:.1f} months, largest {largest:.1f}", where
+        median, largest = forms["median_span_months"], forms["largest_span_months"]
+        value = f"ages lie within {median:.1f} months (median of hands), at most {largest:.1f}"
+        where = f"{forms['with_age']} hands as JPEG of 299 px, larger PNG and four kinds of DICOM of that, sex unknown"
+        yield "one hand in several forms", value, where
     for name, record in accuracy.get("turns", {}).items():
         if name.startswith("tilted"):
-            upright = accuracy["turns"]["upright"]["mae_months"]
-            where = f"{record['read']} radiographs of the test part, {record['abstained']} abstained"
-            yield f"MAE, {name} degrees", f"{record['mae_months']:.1f} months; upright {upright:.1f}", where
+            upright = accuracy["turns"]["upright"]
+            value = f"{record['mae_months']:.1f} months; upright {upright['mae_months']:.1f}"
+            of = record["read"] + record["abstained"]
+            where = f"those that got a number: {record['read']} of {of} of the test part; upright {upright['read']}"
+            yield f"MAE, {name} degrees", value, where
     if disturbed := accuracy.get("robustness"):
         lost = [name for name, record in disturbed.items() if not record["kept"]]
         value = f"{len(disturbed) - 1 - len(lost)} of {len(disturbed) - 1} within bounds"
@@ -155,11 +174,38 @@ def disturbances_table(accuracy: dict[str, Any], release: str) -> str:
             str(record["paired"]["n"]),
             f"{record['more_abstained']:+.0%}",
             "yes" if record["kept"] else "no",
+            *_passed(record["passed"]),
         )
         for name, record in disturbed.items()
         if record is not before
     ]
     return f"What it costs {release}, {where}:\n\n{markdown(DISTURBANCES, rows)}"
+
+
+def _passed(passed: dict[str, Any]) -> Row:
+    """What of disturbed radiographs gets past the gates: how many, their MAE, how often their intervals hold."""
+    if not passed["n"]:
+        return "0", "-", "-"
+    return str(passed["n"]), f"{passed['mae_months']:.1f} months", f"{passed['coverage_90']:.0%}"
+
+
+def errors_table(accuracy: dict[str, Any], release: str) -> str:
+    """The MAE of a release by reference age and by sex; nothing where it is not known."""
+    record = accuracy.get("test", {}).get("with_sex")
+    if not record:
+        return ""
+    bands = [(_ages(band), str(band["n"]), _mae(band, "mae_months")) for band in record["by_age_band"]]
+    sexes = [(title, str(record[f"n_{sex}"]), _mae(record, f"mae_{sex}_months")) for title, sex in SEXES]
+    where = f"{record['n']} radiographs of the test part that got a number from {release}, read with their sex:"
+    return f"{where}\n\n{markdown(ERRORS, bands + sexes)}"
+
+
+def _mae(record: dict[str, Any], name: str) -> str:
+    """An MAE with its interval; a dash where nothing was read."""
+    if record[name] is None:
+        return "-"
+    low, high = record[f"{name}_ci95"]
+    return f"{record[name]:.1f} ({low:.1f} to {high:.1f})"
 
 
 def coverage_table(accuracy: dict[str, Any], release: str) -> str:
@@ -202,7 +248,7 @@ def speed_rows(speed: dict[str, Any]) -> Iterator[Row]:
     yield "memory of all services", f"{peak:.1f} GiB", f"peak with {speed['throughput'][0]['clients']} clients"
 
 
-def markdown(head: Row, rows: list[Row]) -> str:
+def markdown(head: Row, rows: Sequence[Row]) -> str:
     """A Markdown table."""
     return "\n".join("| " + " | ".join(row) + " |" for row in (head, ("---",) * len(head), *rows))
 
@@ -232,6 +278,8 @@ def main() -> None:
     if rows:
         README.write_text(replaced(README.read_text(), "figures", markdown(FIGURES, rows)))
     tables = {
+        "errors": errors_table(accuracy, "the embedded release"),
+        "full-errors": errors_table(full, "the full release"),
         "coverage": coverage_table(accuracy, "the embedded release"),
         "full": markdown(FIGURES, [*accuracy_rows(full)]) if full else "",
         "full-coverage": coverage_table(full, "the full release"),

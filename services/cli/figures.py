@@ -77,6 +77,7 @@ class Evaluation:
     def record(self) -> dict[str, object]:
         """The evaluation as one JSON object; a figure over no radiograph is null."""
         record: dict[str, object] = {"n": self.n, "n_ungated": self.figures["mae_ungated_months"].n}
+        record |= {f"n_{sex}": self.figures[f"mae_{sex}_months"].n for sex in ("male", "female")}
         record |= {"n_total": self.n_total, "failed": self.failed}
         for name, value in {"abstained": self.abstained, **self.figures}.items():
             record |= with_interval(name, value)

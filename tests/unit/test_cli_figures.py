@@ -86,6 +86,7 @@ def test_a_sex_that_is_not_told_counts_for_neither() -> None:
     labels = [Label(49, male=True), Label(58, male=None), Label(77, male=False)]
     record = evaluate(readings, labels).record()
     assert [record[name] for name in ("mae_months", "mae_male_months", "mae_female_months")] == [2, 1, 3]
+    assert [record[name] for name in ("n", "n_male", "n_female")] == [3, 1, 1]
 
 
 def test_age_bands_are_of_the_true_age_and_leave_no_gap() -> None:

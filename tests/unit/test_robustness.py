@@ -14,20 +14,24 @@ ASK = Ask(ungated=True)
 
 
 def reading(id_, status, ungated_age_months=None):
-    """A reading of one file; without a number where no hand was found."""
+    """A reading of one file, with 8 months on either side; without a number where no hand was found."""
     file = InputFile(Path(f"{id_}.png"), id_, "encoded")
     if status == "FAILED":
         return Reading(file, ASK, None, "not an image")
     response = assessment_pb2.AssessResponse(
         status=getattr(regression_pb2, f"ASSESSMENT_STATUS_{status}"), ungated_age_months=ungated_age_months
     )
+    if status == "OK":
+        response.age_months = ungated_age_months
+        response.interval_low_months, response.interval_high_months = ungated_age_months - 8, ungated_age_months + 8
     return Reading(file, ASK, response)
 
 
 def outcome(errors, *, n_total=10, answered=10, failed=0):
-    """Errors by place, None where there is no number."""
+    """Errors by place, None where there is no number; those of up to 5 months are within their intervals."""
     numbered = {str(place): error for place, error in enumerate(errors) if error is not None}
-    return Outcome(n_total, numbered, answered, failed)
+    held = {place: error <= 5 for place, error in list(numbered.items())[:answered]}
+    return Outcome(n_total, numbered, held, failed)
 
 
 def test_an_outcome_counts_what_became_of_each():
@@ -35,7 +39,16 @@ def test_an_outcome_counts_what_became_of_each():
     readings = [reading("1", "OK", 50), reading("2", "ABSTAINED", 90), reading("3", "ABSTAINED"),
                 reading("4", "FAILED")]  # fmt: skip
     labels = {id_: Label(60, male=True) for id_ in "1234"}
-    assert Outcome.of(readings, labels) == Outcome(4, {"1": 10, "2": 30}, answered=1, failed=1)
+    assert Outcome.of(readings, labels) == Outcome(4, {"1": 10, "2": 30}, {"1": False}, failed=1)
+
+
+def test_what_passes_the_gates_has_figures_of_its_own():
+    """How many there are, their MAE, and how many of their intervals hold; nothing of what the gates held back."""
+    readings = [reading("1", "OK", 68), reading("2", "OK", 48), reading("3", "ABSTAINED", 160)]
+    disturbed = Outcome.of(readings, {id_: Label(60, male=True) for id_ in "123"})
+    assert cost(disturbed, disturbed, worse_by=0.1)["passed"] == {"n": 2, "mae_months": 10, "coverage_90": 0.5}
+    nothing = outcome([10, None], n_total=2, answered=0)
+    assert cost(nothing, disturbed, worse_by=0.1)["passed"] == {"n": 0, "mae_months": None, "coverage_90": None}
 
 
 def test_errors_are_compared_on_what_both_have_read():

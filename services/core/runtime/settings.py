@@ -165,7 +165,7 @@ class ReleaseSettings(Settings):
         1.5, gt=0, description="Greatest mean latency in units of the current release's over the same time."
     )
     gate_difference_months: float = Field(
-        6.0, gt=0, description="Greatest mean difference of a shadow's ages from those answered; readers differ so."
+        6.0, gt=0, description="Greatest mean difference of a shadow's ages from those answered; below the usual error."
     )
     gate_abstained_share: float = Field(
         0.05, ge=0, le=1, description="Greatest share of abstentions above the current release's."
