@@ -67,7 +67,8 @@ def one_hand_in_many_forms(data: Path) -> Figures:
     spans, same = {}, 0
     for hand, forms in by_hand.items():
         same += len({form["status"] for form in forms}) == 1
-        if ages := [form["age_months"] for form in forms if form["age_months"] is not None]:
+        ages = [form["age_months"] for form in forms if form["age_months"] is not None]
+        if len(ages) > 1:
             spans[hand] = max(ages) - min(ages)
     return {
         "hands": len(by_hand), "images": len(answers), "same_status": same, "with_age": len(spans),

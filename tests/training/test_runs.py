@@ -24,7 +24,7 @@ from tests.waiting import until  # noqa: E402
 from training.data.rows import Rows  # noqa: E402
 from training.run.checkpoint import EVERY_S, Checkpoint  # noqa: E402
 from training.run.claim import RUNNING, alone, claimed  # noqa: E402
-from training.run.exits import BadConfigurationError, ExitCode, StoreUnwritableError  # noqa: E402
+from training.run.exits import BadConfigurationError, ExitCode, FailedError, StoreUnwritableError  # noqa: E402
 from training.run.journal import Journal, read_journal  # noqa: E402
 from training.run.spent import Spent  # noqa: E402
 from training.transfer.prefix import PrefixCache  # noqa: E402
@@ -235,7 +235,9 @@ def test_a_run_is_alone_in_its_folder(tmp_path):
     """Whoever comes later waits, also after one that was killed; what a folder's rows claim is another matter."""
     with alone(tmp_path), claimed(tmp_path) as rows, claimed(tmp_path, name=RUNNING) as another:
         assert (rows, another) == (True, False)
-    assert [path.name for path in tmp_path.iterdir()] == ["claimed"]
+    busy = pytest.raises(FailedError, match="another process works in")
+    with claimed(tmp_path, name=RUNNING), busy, alone(tmp_path, wait=False):
+        pass
     with pytest.raises(BadConfigurationError), alone(tmp_path / "refused"):
         raise BadConfigurationError
     assert not (tmp_path / "refused").exists()

@@ -118,7 +118,7 @@ def test_what_came_since_is_drawn_and_nothing_else(project):
     (project / "split.csv").write_text("id,part\n0,train\n1,test\n")
     torn = job(project, patient_column="patient", extend=True)
     assert torn.returncode == 64
-    assert "the radiographs 0, 1, 2 of one patient are in several parts" in torn.stderr
+    assert "radiographs of one patient are in several parts: 0 in train, 1 in test" in torn.stderr
     assert (project / "split.csv").read_text() == "id,part\n0,train\n1,test\n"
 
 
@@ -136,6 +136,10 @@ def test_a_patient_whose_older_radiographs_lie_elsewhere_stays_in_their_part(pro
     assert {id_: after[id_] for id_ in before} == before
     assert sorted(map(int, after)) == list(range(200)), "the last has no file"
     assert after["99"] == after["100"] == after["101"]
+    table = (project / "labels.csv").read_text().splitlines()
+    (project / "labels.csv").write_text("\n".join([table[0], *table[150:]]) + "\n")
+    done = job(project, patient_column="patient", extend=True)
+    assert "149 of 200 radiographs have a part and no row, so that nobody knows whose they are: 0, 1" in done.stderr
 
 
 def test_shares_that_are_not_whole_are_refused(project):

@@ -105,6 +105,17 @@ def test_numbers_are_ordered_as_numbers(numbers):
     assert sorted(["a", *ids], key=natural) == [*map(str, sorted(numbers)), "a"]
 
 
+def test_rows_that_other_code_made_are_not_gone_on_with(tmp_path):
+    """Unless they do not say which; whoever learns from them is told the same by either."""
+    one = Rows.make(tmp_path / "rows", ["a", "b"], PX, made_by="x", code="1")
+    with pytest.raises(BadConfigurationError, match="made with other code; delete"):
+        Rows.make(tmp_path / "rows", ["a", "b"], PX, made_by="x", code="2")
+    assert Rows.read(tmp_path / "rows").code == "1"
+    older = Rows.make(tmp_path / "older", ["a", "b"], PX, made_by="x")
+    assert Rows.make(tmp_path / "older", ["a", "b"], PX, made_by="x", code="2").code == ""
+    assert older.digest(["a"]) == one.digest(["a"])
+
+
 def test_rows_survive_their_process(tmp_path):
     """What was written is there when the folder is opened again, and only that counts as done."""
     rows = Rows.make(tmp_path / "rows", ["a", "b", "c"], PX, made_by="x")
@@ -144,7 +155,7 @@ def dirty_kilobytes(path):
     [
         (["a"], PX, "x", "images"),
         (["a", "b"], {"score": ((), "float32")}, "x", "columns"),
-        (["a", "b"], PX, "y", "models, settings or code"),
+        (["a", "b"], PX, "y", "models or settings"),
     ],
 )
 def test_rows_of_something_else_are_refused(tmp_path, ids, columns, made_by, differing):

@@ -54,14 +54,12 @@ def read_masks(
             yield MaskedRadiograph(id_, frame, mask)
 
 
-def outlines_digest(root: Path, ids: Sequence[str], sizes: Path | None) -> str:
+def outlines_digest(root: Path, ids: Sequence[str], true_shapes: Mapping[str, tuple[int, int]]) -> str:
     """SHA-256 of the files of these outlines and radiographs, in this order, and of what is made of them."""
-    seen = sha256(f"{preprocessing_sha256()} {' '.join(ids)}".encode())
+    seen = sha256(f"{preprocessing_sha256()} {[(id_, true_shapes.get(id_)) for id_ in ids]}".encode())
     for files in (image_files(root / "image"), image_files(root / "mask")):
         for id_ in ids:
             seen.update(files[id_].read_bytes())
-    if sizes is not None:
-        seen.update(sizes.read_bytes())
     return seen.hexdigest()
 
 

@@ -20,7 +20,8 @@ ORIGIN: Final[Column] = ((), "uint64")
 """Of the column ORIGIN_COLUMN: what a row was made of (`Radiograph.origin`)."""
 ORIGIN_COLUMN: Final = "origin"
 DESCRIPTION: Final = "rows.json"
-NAMES: Final = {"made_by": "models, settings or code", "columns": "columns", "ids": "images"}
+CODE: Final = "code"
+NAMES: Final = {"made_by": "models or settings", CODE: "code", "columns": "columns", "ids": "images"}
 """What a person calls that which a folder's description holds."""
 
 
@@ -33,7 +34,8 @@ def as_bytes(image: NDArray[np.float32]) -> NDArray[np.uint8]:
 class Rows:
     """Columns of one folder as arrays (N, ...) mapped from disk, so that memory holds only what is looked at.
 
-    `made_by` says what the values depend on beside the images.
+    `made_by` says what the values depend on beside the images, and `code`, where there is one, by which code: another
+    is not gone on with, but what it made may be the same, so that digests do not tell them apart.
     """
 
     folder: Path
@@ -41,10 +43,18 @@ class Rows:
     done: NDArray[np.bool_]
     columns: Mapping[str, "np.memmap[Any, np.dtype[Any]]"]
     made_by: str
+    code: str = ""
 
     @classmethod
     def make(
-        cls, folder: Path, ids: Sequence[str], columns: Mapping[str, Column], *, made_by: str, anew: bool = False
+        cls,
+        folder: Path,
+        ids: Sequence[str],
+        columns: Mapping[str, Column],
+        *,
+        made_by: str,
+        code: str = "",
+        anew: bool = False,
     ) -> "Rows":
         """Open the rows of these images, or begin them.
 
@@ -53,6 +63,7 @@ class Rows:
         is no room for all of them. Of several processes one begins them, and the others open what it began.
         """
         description = {"made_by": made_by, "columns": {name: list(c) for name, c in columns.items()}, "ids": list(ids)}
+        description |= {CODE: code} if code else {}
         described = json.loads(json.dumps(description))
         with claimed(folder, wait=True):
             return cls._make(folder, described, columns, anew=anew)
@@ -62,7 +73,8 @@ class Rows:
         count = len(described["ids"])
         if (folder / DESCRIPTION).exists():
             found = _described(folder)
-            differing = [NAMES[key] for key in described if described[key] != found.get(key)]
+            before = {CODE: described.get(CODE)} | found  # older rows do not say it
+            differing = [NAMES[key] for key in described if described[key] != before.get(key)]
             if not differing:
                 return cls.read(folder, write=True)
             if not anew:
@@ -95,7 +107,9 @@ class Rows:
             return np.memmap(folder / f"{name}.bin", np.dtype(kind), mode, shape=(count, *shape))  # type: ignore[call-overload]
 
         columns = {name: mapped(name, shape, kind) for name, (shape, kind) in found["columns"].items()}
-        return cls(folder, tuple(found["ids"]), mapped("done", (), "bool"), columns, found["made_by"])
+        return cls(
+            folder, tuple(found["ids"]), mapped("done", (), "bool"), columns, found["made_by"], found.get(CODE, "")
+        )
 
     @property
     def missing(self) -> NDArray[np.intp]:

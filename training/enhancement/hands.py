@@ -125,11 +125,11 @@ def made_by(segmenter: Path, enhancer: Path | None, maximum_structure_change: fl
         models = [sha256(path.read_bytes()).hexdigest() for path in (segmenter, enhancer) if path is not None]
     except OSError as error:
         raise BadConfigurationError(str(error)) from error
-    return " ".join([*models, str(maximum_structure_change), preprocessing_sha256(), _masking_sha256()])
+    return " ".join([*models, str(maximum_structure_change), preprocessing_sha256()])
 
 
 @cache
-def _masking_sha256() -> str:
+def masking_sha256() -> str:
     """SHA-256 of the code that, beside preprocessing, decides which mask and hand a frame has."""
     files = [Path(str(module.__file__)) for module in (gates, polarity, upright)]
     return sha256(b"".join(path.read_bytes() for path in (*files, Path(__file__)))).hexdigest()

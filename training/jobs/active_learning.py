@@ -79,8 +79,9 @@ def rounds(config: ActiveLearningConfig) -> Rounds:
 
 def _measured_on(config: ActiveLearningConfig) -> dict[str, str]:
     """Digests of the outlines by which rounds are compared: of others, their curve would be none."""
+    shapes = config.dataset.true_shapes()
     return {
-        f"outlines of {name}": outlines_digest(config.masks, sorted(set(read_ids(path))), config.dataset.sizes)
+        f"outlines of {name}": outlines_digest(config.masks, sorted(set(read_ids(path))), shapes)
         for name, path in (("selection", config.selection), ("test", config.test))
     }
 

@@ -5,6 +5,7 @@ once with the weights of the old ones.
 """
 
 import json
+import logging
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +18,7 @@ from training.publish.published import Published
 from training.run.exits import BadConfigurationError
 from training.run.results import write_json, write_text
 
+LOG = logging.getLogger(__name__)
 CONFIG: Final = "config.yaml"
 LEARNT_FROM: Final = "learnt_from.json"
 STATE: Final = "last.pt"
@@ -77,6 +79,9 @@ def as_begun(wanted: Published, out: Path, key: str) -> Published:
     before = yaml.safe_load(kept.read_text()).get(key) if kept.exists() else None
     unnamed = {"store": wanted.store, "model": wanted.model}
     if isinstance(before, dict) and unnamed.items() <= before.items():
+        LOG.info(
+            "%s goes on with version %s of %s, which served when it was begun", out, before["version"], wanted.model
+        )
         return Published(**before)
     return wanted.named()
 

@@ -23,7 +23,7 @@ from training.data.radiographs import Dataset, Radiograph, image_files, report_m
 from training.data.rows import Rows
 from training.data.split import Part
 from training.enhancement.degrade import KINDS
-from training.enhancement.hands import load_segmenter
+from training.enhancement.hands import load_segmenter, masking_sha256
 from training.enhancement.methods import Methods, trained_for
 from training.enhancement.planted import DIAMETERS_PX, detection
 from training.evaluation.enhancement import compare, compare_hands, draw_sheet, write_report
@@ -194,7 +194,7 @@ def _made_with(config: EnhancementStudyConfig, prepared: Rows) -> str:
     maps = sorted(image_files(config.regions).items())
     digests = [sha256(path.read_bytes()).hexdigest() for path in (*weights, *tables, *(path for _, path in maps))]
     fields = config.model_dump(mode="json", include={"backbone", "limit", "variants", "seed"})
-    whole = [fields, list(config.enhancers), digests, prepared.made_by, preprocessing_sha256()]
+    whole = [fields, list(config.enhancers), digests, prepared.made_by, preprocessing_sha256(), masking_sha256()]
     return sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
 

@@ -37,6 +37,7 @@ from training.enhancement.hands import (
     load_enhancer,
     load_segmenter,
     made_by,
+    masking_sha256,
     segmented_hand,
 )
 from training.evaluation.hands_sheet import draw_hands
@@ -46,7 +47,7 @@ from training.models.enhancer import UNetGenerator
 from training.models.segmenter import FCDenseNet
 from training.publish.published import Published
 from training.run.claim import alone
-from training.run.exits import Interrupted
+from training.run.exits import BadConfigurationError, Interrupted
 from training.run.journal import Journal
 from training.run.results import write_table
 from training.run.steps import stop_requests
@@ -104,15 +105,25 @@ class HandsConfig(JobConfig):
     badly_stored: int | None = Field(None, ge=0, strict=True)
     processes: int = Field(2, ge=1)
 
+    @property
+    def published(self) -> dict[str, Published]:
+        """The models that lie in a store, by their keys."""
+        models = {"segmenter": self.segmenter, "enhancer": self.enhancer}
+        return {key: model for key, model in models.items() if isinstance(model, Published)}
+
     def settled(self) -> Self:
         """The same with the versions named that served as these hands were begun: a killed job goes on with those."""
-        return self.model_copy(
-            update={
-                key: as_begun(wanted, self.out, key)
-                for key, wanted in (("segmenter", self.segmenter), ("enhancer", self.enhancer))
-                if isinstance(wanted, Published)
-            }
-        )
+        return self.model_copy(update={key: as_begun(it, self.out, key) for key, it in self.published.items()})
+
+    def check_serving(self, begun: "HandsConfig") -> None:
+        """Raise BadConfigurationError where hands that were `begun` are all there, and this asks for other versions."""
+        for key, model in self.published.items():
+            now, then = model.named().version, begun.published[key].version
+            if now != then:
+                raise BadConfigurationError(
+                    f"{self.out} is complete, made with version {then} of {model.model}; version {now} serves now: "
+                    "name another folder for its hands"
+                )
 
     def models(self) -> Models:
         """The files of both; versions that lie in a store are copied from there, once."""
@@ -201,18 +212,21 @@ def results(
 def run(config: HandsConfig) -> None:
     """Prepare what is missing, or was made of another file or shape; a killed run loses what it was at."""
     with alone(config.out):
-        _run(config.settled())
+        _run(config.settled(), config)
 
 
-def _run(config: HandsConfig) -> None:
+def _run(config: HandsConfig, wanted: HandsConfig) -> None:
     models = config.models()
     models.loaded()  # weights that are no segmenter's or enhancer's are told here, not by every process
     radiographs = [r for r in config.dataset.read() if r.part in config.parts]
     columns = SEGMENTED | (ENHANCED if models.enhancer else {})
-    prepared = Rows.make(config.out, [r.id for r in radiographs], columns, made_by=models.made_by())
+    ids, maker = [r.id for r in radiographs], models.made_by()
+    prepared = Rows.make(config.out, ids, columns, made_by=maker, code=masking_sha256())
     keep_config(config, config.out)
     prepared.forget_all_but([r.origin for r in radiographs])
     missing = prepared.missing
+    if not len(missing):
+        wanted.check_serving(config)
     failures, kept = dict[str, str](), len(radiographs) - len(missing)
     with (
         Journal(config.out, title="hands", total=len(radiographs)) as journal,

@@ -87,7 +87,7 @@ def _train(config: SegmenterConfig) -> None:
         never = set(read_ids(config.never_train))
         others = [r for r in config.dataset.read() if r.part == "train" and r.id not in {*masks, *never}]
     learnt_from = {
-        "outlines": outlines_digest(config.masks, ids, config.dataset.sizes),
+        "outlines": outlines_digest(config.masks, ids, config.dataset.true_shapes()),
         "radiographs without outlines": sha256(repr([(r.id, r.origin) for r in others]).encode()).hexdigest(),
         "weights to start from": digest(config.start_from) if config.start_from else "",
     }

@@ -72,6 +72,9 @@ def run(config: SplitConfig) -> None:
     fixed = frozenset(read_ids(config.always_train) if config.always_train else [])
     # A patient whose older radiographs lie elsewhere by now stays in the part that these have.
     known = sorted((id_ for id_ in rows if id_ in files or id_ in there), key=natural)
+    if config.patient_column is not None:
+        unknown = [id_ for id_ in there if id_ not in rows]
+        report_missing("have a part and no row, so that nobody knows whose they are", unknown, of=len(there))
     strata = _strata(config, rows, known)
     parts = there | _drawn(config, strata, _by_patient(config, known), fixed, there)
     late = [id_ for id_ in ids if id_ in fixed and parts[id_] != "train"]
@@ -130,7 +133,8 @@ def _drawn(
         parts = {there[id_] for id_ in ids if id_ in there}
         if len(parts) > 1:
             raise BadConfigurationError(
-                f"{config.dataset.split}: the radiographs {', '.join(ids[:5])} of one patient are in several parts"
+                f"{config.dataset.split}: radiographs of one patient are in several parts: "
+                + ", ".join(f"{id_} in {there[id_]}" for id_ in ids if id_ in there)
             )
         if parts:
             part = parts.pop()

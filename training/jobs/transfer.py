@@ -1,7 +1,7 @@
 """Trains a network by paced transfer learning (paper 2.4): `python -m training.jobs.transfer --config FILE`."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
@@ -105,7 +105,9 @@ def run(config: TransferConfig) -> None:
     """Train, or go on; at the end `weights.pt`, `figures.json` of the validation part and `curves.png` are there."""
     cv2.setNumThreads(1)
     device = choose_device(precision=config.precision, kind=config.device)
-    with nullcontext() if device.rank else alone(config.out):
+    with ExitStack() as stack:
+        # Others would wait for the first in vain, which waits for another run, until their patience ends.
+        device.agreed(lambda: stack.enter_context(alone(config.out, wait=device.world == 1)))
         _train(config.settled(device), device)
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from training.data.radiographs import Radiograph, report_missing, sex_columns
 from training.data.rows import Rows
+from training.enhancement.hands import masking_sha256
 from training.evaluation.calibration import MINIMUM_IMAGES
 from training.run.exits import BadConfigurationError
 from training.transfer.target import Target
@@ -37,6 +38,10 @@ class Material:
         if prepared.made_by != maker:
             raise BadConfigurationError(
                 f"{hands}: the hands were not prepared by the models of this release, at its maximum_structure_change"
+            )
+        if prepared.code not in ("", masking_sha256()):
+            raise BadConfigurationError(
+                f"{hands}: the hands were prepared by other code than there is now: prepare them in another folder"
             )
         measuring = [r for r in radiographs if r.part in MEASURED]
         rows = prepared.find([r.id for r in measuring])

@@ -1,5 +1,6 @@
 """Lets several processes work on one folder of runs, each on what no other has begun, and one alone on a run."""
 
+import errno
 import fcntl
 import logging
 import os
@@ -8,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, TextIO
 
-from training.run.exits import StoreUnwritableError
+from training.run.exits import FailedError, StoreUnwritableError
 
 LOG = logging.getLogger(__name__)
 CLAIMED: Final = "claimed"
@@ -39,19 +40,22 @@ def claimed(folder: Path, *, wait: bool = False, name: str = CLAIMED) -> Iterato
 
 
 @contextmanager
-def alone(out: Path) -> Iterator[None]:
+def alone(out: Path, *, wait: bool = True) -> Iterator[None]:
     """No other process runs a job in `out` inside the block: one that is started there too waits, then goes on.
 
-    Two would else write the same checkpoint at once. What is left empty is removed. Raises StoreUnwritableError as
-    `claimed` does.
+    Two would else write the same checkpoint at once. A folder that nothing was written to is removed. Raises
+    FailedError where another is at work and this one is not to `wait`, StoreUnwritableError as `claimed` does.
     """
-    with claimed(out, wait=True, name=RUNNING):
+    with claimed(out, wait=wait, name=RUNNING) as ours:
+        if not ours:
+            raise FailedError(f"another process works in {out}")
         try:
             yield
         finally:
             with suppress(OSError):
-                (out / RUNNING).unlink()
-                out.rmdir()
+                if [path.name for path in out.iterdir()] == [RUNNING]:
+                    (out / RUNNING).unlink()
+                    out.rmdir()
 
 
 def _opened(path: Path) -> TextIO:
@@ -68,5 +72,7 @@ def _is_there(mark: TextIO, path: Path) -> bool:
     """Whether the file is still what others find at the path: whoever had it before may have removed it."""
     try:
         return os.path.samestat(os.fstat(mark.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ESTALE):
+            return False
+        raise
