@@ -29,7 +29,7 @@ class Checkpoint:
         self, path: Path, *, every_s: float | None = None, writes: bool = True, clock: Callable[[], float] = monotonic
     ) -> None:
         self.path, self.writes, self._clock = path, writes, clock
-        self.every_s = _usual() if every_s is None else every_s
+        self.every_s = _from_environment() if every_s is None else every_s
         self._saved_at = clock()
 
     def load(self) -> dict[str, Any] | None:
@@ -65,7 +65,7 @@ class Checkpoint:
         return True
 
 
-def _usual() -> float:
+def _from_environment() -> float:
     told = os.environ.get(EVERY_S, "") or str(USUAL_S)
     try:
         seconds = float(told)

@@ -65,6 +65,8 @@ def _opened(path: Path) -> TextIO:
             return path.open("w")
         except OSError as error:
             failed = error
+            if not isinstance(error, FileNotFoundError | FileExistsError):
+                break
     raise StoreUnwritableError(f"{path.parent} cannot be written: {failed}") from failed
 
 
